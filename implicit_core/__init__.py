@@ -1,0 +1,3 @@
+"""Collaborative filtering for implicit feedback."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,146 @@
+"""Array programs: the definition of every kernel, the ``use_native=False`` path and the oracle of the tests.
+
+They satisfy :class:`implicit_core._kernels.Kernels` and favour clarity over speed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+from implicit_core.utils import ModelFitError, one_blas_thread
+
+TINY = 1e-20  #: conjugate gradient stops at this squared residual
+ZERO_NORM = 1e-10  #: stands for the norm of an all-zero vector
+
+
+def entries(values: NDArray[np.floating], policy: Policy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights and right-hand sides of stored values."""
+    c = (np.float32(policy.alpha) * values.astype(np.float32)).astype(np.float64)
+    return (c, c) if policy.observed else (np.abs(c) - 1, np.maximum(c, 0))
+
+
+def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
+    """YᵀY in float64."""
+    with one_blas_thread:
+        wide = Y.astype(np.float64)
+        return wide.T @ wide
+
+
+def least_squares(
+    counts: Counts,
+    X: Factors,
+    Y: Factors,
+    gram: NDArray[np.floating],
+    diag: NDArray[np.floating],
+    policy: Policy,
+    cg_steps: int | None,
+    rows: slice,
+    num_threads: int = 0,
+) -> None:
+    """Solve (gram + diag_u I + Σ w y yᵀ) x_u = Σ b y for the rows u of ``X``, in place; empty rows become zero."""
+    start, stop, _ = rows.indices(X.shape[0])
+    gram = gram.astype(X.dtype)
+    with one_blas_thread:
+        if cg_steps is None:
+            for u in range(start, stop):
+                X[u] = _exact(_row(counts, u, Y, policy), gram, diag[u], u)
+            return
+        for u in range(start, stop):
+            X[u] = _conjugate_gradient(_row(counts, u, Y, policy), gram, diag[u], X[u], cg_steps)
+
+
+def _row(counts: Counts, u: int, Y: Factors, policy: Policy) -> tuple[Factors, Factors, Factors]:
+    """Fixed factors, weights and right-hand sides of the stored entries of row u."""
+    stored = slice(counts.indptr[u], counts.indptr[u + 1])
+    weight, rhs = entries(counts.values[stored], policy)
+    return Y[counts.indices[stored]], weight.astype(Y.dtype), rhs.astype(Y.dtype)
+
+
+def _exact(row: tuple[Factors, Factors, Factors], gram: Factors, ridge: float, u: int) -> Factors:
+    y, weight, rhs = row
+    if len(y) == 0:
+        return np.zeros_like(gram[0])
+    A = gram + ridge * np.eye(len(gram), dtype=gram.dtype) + y.T @ (weight[:, None] * y)
+    try:
+        L = np.linalg.cholesky(A)
+    except np.linalg.LinAlgError as error:
+        raise ModelFitError.not_positive_definite(u) from error
+    return np.linalg.solve(L.T, np.linalg.solve(L, y.T @ rhs))
+
+
+def _conjugate_gradient(
+    row: tuple[Factors, Factors, Factors], gram: Factors, ridge: float, x: Factors, steps: int
+) -> Factors:
+    y, weight, rhs = row
+    if len(y) == 0:
+        return np.zeros_like(x)
+
+    def product(v: Factors) -> Factors:
+        return gram @ v + ridge * v + y.T @ (weight * (y @ v))
+
+    r = y.T @ rhs - product(x)
+    p, rsold = r, r @ r
+    for _ in range(steps):
+        if rsold < TINY:
+            break
+        Ap = product(p)
+        length = rsold / (p @ Ap)
+        x = x + length * p
+        r = r - length * Ap
+        rsnew = r @ r
+        p, rsold = r + (rsnew / rsold) * p, rsnew
+    return x
+
+
+def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float:
+    """Σ over stored entries of w s² − 2 b s + b, s = x_u · y_i: what they add to the squared error of all cells."""
+    total = 0.0
+    for u in range(X.shape[0]):
+        y, weight, rhs = _row(counts, u, Y, policy)
+        s = (y @ X[u]).astype(np.float64)
+        total += float(np.sum(weight * s * s - 2 * rhs * s + rhs))
+    return total
+
+
+def prepare(items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index:
+    """Candidates ``ids`` (default: all rows) of ``items`` for ``topk``."""
+    if ids is None:
+        ids = np.arange(items.shape[0], dtype=np.int32)
+    return Index(items, ids.astype(np.int32, copy=False), cosine)
+
+
+def topk(
+    queries: Factors,
+    index: Index,
+    k: int,
+    *,
+    exclude: Counts | None = None,
+    drop: NDArray[np.int32] | None = None,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.int32], Scores]:
+    """The k best candidates per query by inner product, descending, equal scores by ascending id.
+
+    Excluded pairs, dropped ids and scores that are no number rank last with score −finfo.max. Positions beyond the
+    number of candidates hold id −1 and that same score.
+    """
+    lowest = np.finfo(queries.dtype).min
+    ids = np.full((len(queries), k), -1, dtype=np.int32)
+    scores = np.full((len(queries), k), lowest, dtype=queries.dtype)
+    candidates = index.factors[index.ids]
+    norms = np.sqrt(np.sum(candidates.astype(np.float64) ** 2, axis=1)) if index.cosine else np.ones(len(index.ids))
+    norms = np.where(norms == 0, ZERO_NORM, norms).astype(queries.dtype)
+    with one_blas_thread, np.errstate(over="ignore", invalid="ignore"):
+        for q, query in enumerate(queries):
+            score = candidates @ query / norms
+            score[~(score >= lowest)] = lowest
+            if drop is not None:
+                score[np.isin(index.ids, drop)] = lowest
+            if exclude is not None:
+                stored = exclude.indices[exclude.indptr[q] : exclude.indptr[q + 1]]
+                score[np.isin(index.ids, stored)] = lowest
+            best = np.lexsort((index.ids, -score))[:k]
+            ids[q, : len(best)], scores[q, : len(best)] = index.ids[best], score[best]
+    return ids, scores
+

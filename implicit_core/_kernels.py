@@ -1,0 +1,116 @@
+"""What a device offers to the models (:class:`Kernels`), and how many threads it may use."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+
+
+class Kernels(Protocol):
+    """The functions of a device; :mod:`implicit_core._arrays` defines what each must return."""
+
+    def gram(self, Y: Factors, num_threads: int = 0) -> NDArray[np.float64]: ...
+
+    def least_squares(
+        self,
+        counts: Counts,
+        X: Factors,
+        Y: Factors,
+        gram: NDArray[np.floating],
+        diag: NDArray[np.floating],
+        policy: Policy,
+        cg_steps: int | None,
+        rows: slice,
+        num_threads: int = 0,
+    ) -> None: ...
+
+    def stored_error(self, counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float: ...
+
+    def prepare(
+        self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0
+    ) -> Index: ...
+
+    def topk(
+        self,
+        queries: Factors,
+        index: Index,
+        k: int,
+        *,
+        exclude: Counts | None = None,
+        drop: NDArray[np.int32] | None = None,
+        num_threads: int = 0,
+    ) -> tuple[NDArray[np.int32], Scores]: ...
+
+
+def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: int) -> NDArray[np.int64]:
+    """Boundaries of at most ``parts`` runs of rows of about equal work: stored entries + row_cost · rows."""
+    start, stop, _ = rows.indices(len(indptr) - 1)
+    work = (indptr[start : stop + 1] - indptr[start]) + row_cost * np.arange(stop - start + 1)
+    targets = np.linspace(0, work[-1], max(parts, 1) + 1)
+    boundaries = start + np.searchsorted(work, targets[1:-1])
+    return np.unique(np.concatenate([[start], boundaries, [stop]])).astype(np.int64)
+
+
+_threads_started = False  # whether an OpenMP pool of more than one thread may live in this process
+_forked_from_threads = False
+
+
+def effective_threads(num_threads: int) -> int:
+    """How many threads a kernel uses.
+
+    Parameters
+    ----------
+    num_threads : int
+        0: all that this process may use (CPU affinity, container quota, ``OMP_NUM_THREADS``). Negative: counted from
+        the end as in joblib, −1 = all, −2 = all but one. In a child forked from a process that has used threads it
+        is always 1, since the OpenMP run-time of gcc does not survive a fork.
+    """
+    global _threads_started
+    if _forked_from_threads:
+        return 1
+    if num_threads <= 0:
+        num_threads = max(_available_threads() + (num_threads + 1 if num_threads < 0 else 0), 1)
+    _threads_started = _threads_started or num_threads > 1
+    return num_threads
+
+
+def _available_threads() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _container_quota()))
+
+
+@functools.cache
+def _container_quota() -> int:
+    """Cores that the control group of this process grants, rounded up; a large number where there is no limit."""
+    for quota_file, period_file in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            text = Path(quota_file).read_text() + (Path(period_file).read_text() if period_file else "")
+            quota, period = text.split()[:2]
+            if quota not in ("max", "-1"):
+                return math.ceil(int(quota) / int(period))
+        except (OSError, ValueError):
+            continue
+    return 1 << 30
+
+
+def _after_fork() -> None:
+    global _forked_from_threads
+    _forked_from_threads = _threads_started
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

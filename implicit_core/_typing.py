@@ -1,0 +1,46 @@
+"""Types that cross module borders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+Factors: TypeAlias = NDArray[Any]  #: float32 or float64, a row per user or item
+Ids: TypeAlias = NDArray[Any]  #: int32 or int64
+Scores: TypeAlias = NDArray[Any]  #: float32 or float64
+Matrix: TypeAlias = "sparse.csr_matrix | sparse.csr_array"
+
+
+class Counts(NamedTuple):
+    """A CSR matrix as the kernels take it."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]  #: float32 or float64
+    shape: tuple[int, int]
+
+
+class Policy(NamedTuple):
+    """How a stored value v becomes a (weight, right-hand side) pair of least squares; c = alpha · v in float32.
+
+    ``observed=False``: (|c| − 1, max(c, 0)), where a cell without entry weighs 1 (Hu, Koren & Volinsky 2008).
+    ``observed=True``: (c, c), where only stored cells weigh (Rendle et al. 2021).
+    """
+
+    alpha: float = 1.0
+    observed: bool = False
+
+
+class Index(NamedTuple):
+    """Items made ready for ``topk``: the rows of ``factors`` in ``ids`` are the candidates."""
+
+    factors: Factors
+    ids: NDArray[np.int32]
+    cosine: bool  #: divide each score by the norm of the item
+    packed: NDArray[Any] | None = None  #: the candidates in the order of ``ids``, in panels that the kernel reads
+    norms: NDArray[Any] | None = None  #: where packed: the norms of the candidates, not increasing unless cosine

@@ -1,0 +1,63 @@
+// Instruction sets: a kernel body is written once as a portable template, compiled for each of them, and the best one
+// that the processor has is chosen at run time. IMPLICIT_CORE_ISA=baseline|avx2|avx512 caps the choice, for tests.
+#pragma once
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#else
+#define ALWAYS_INLINE inline
+#define RESTRICT __restrict
+#endif
+
+// What a body may know about the set that it is compiled for: how many queries a tile of `topk` holds in registers.
+struct Baseline { static constexpr int tile = 1; };
+struct Avx2 { static constexpr int tile = 3; };
+struct Avx512 { static constexpr int tile = 12; };
+
+enum Isa { BASELINE, AVX2, AVX512 };
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define TARGET_AVX2 __attribute__((target("avx2,fma")))
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")))
+
+inline Isa best_isa() {
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return AVX512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : BASELINE;
+}
+#else
+#define TARGET_AVX2
+#define TARGET_AVX512
+inline Isa best_isa() { return BASELINE; }
+#endif
+
+inline Isa detect_isa() {
+    const char *cap = std::getenv("IMPLICIT_CORE_ISA");
+    Isa best = best_isa();
+    if (cap && !std::strcmp(cap, "baseline")) return BASELINE;
+    if (cap && !std::strcmp(cap, "avx2")) return best < AVX2 ? best : AVX2;
+    return best;
+}
+
+inline Isa isa() {
+    static const Isa chosen = detect_isa();
+    return chosen;
+}
+
+// Defines NAME<T>(arguments...) that runs BODY<Set, T>(arguments...) as compiled for the best instruction set.
+#define FOR_BEST_ISA(NAME, BODY)                                                                                       \
+    template <class T, class... A> TARGET_AVX512 auto NAME##_avx512(A... a) { return BODY<Avx512, T>(a...); }          \
+    template <class T, class... A> TARGET_AVX2 auto NAME##_avx2(A... a) { return BODY<Avx2, T>(a...); }                \
+    template <class T, class... A> auto NAME##_baseline(A... a) { return BODY<Baseline, T>(a...); }                    \
+    template <class T, class... A> auto NAME(A... a) {                                                                 \
+        switch (isa()) {                                                                                               \
+        case AVX512: return NAME##_avx512<T>(a...);                                                                    \
+        case AVX2: return NAME##_avx2<T>(a...);                                                                        \
+        default: return NAME##_baseline<T>(a...);                                                                      \
+        }                                                                                                              \
+    }

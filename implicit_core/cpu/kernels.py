@@ -1,0 +1,177 @@
+"""The CPU's :class:`~implicit_core._kernels.Kernels`: memory layout, threads and scratch space for the Cython loops."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_core._kernels import effective_threads, split_rows
+from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+from implicit_core.cpu import _als, _topk
+from implicit_core.utils import ModelFitError
+
+CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
+GRAM_BYTES = 2**23  #: bound on the partial gram matrices
+QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
+HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
+PACK_FROM = 256  #: queries from which on packing the items pays
+
+
+def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
+    """YᵀY in float64, summed in an order that depends on the shape alone."""
+    rows, factors = Y.shape
+    width = -(-factors // _als.GRAM_WIDTH) * _als.GRAM_WIDTH
+    blocks = max(1, min(64, -(-rows // 1024), GRAM_BYTES // (8 * width * width)))
+    partial = np.zeros((blocks, width, width))
+    if rows:
+        threads = effective_threads(num_threads)
+        scratch = np.empty((threads, _als.GRAM_HEIGHT * width))
+        _als.gram(np.ascontiguousarray(Y), -(-rows // blocks), partial, scratch, threads)
+    upper = np.triu(partial.sum(axis=0)[:factors, :factors])
+    return upper + np.triu(upper, 1).T
+
+
+def least_squares(
+    counts: Counts,
+    X: Factors,
+    Y: Factors,
+    gram: NDArray[np.floating],
+    diag: NDArray[np.floating],
+    policy: Policy,
+    cg_steps: int | None,
+    rows: slice,
+    num_threads: int = 0,
+) -> None:
+    """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
+    start, stop, _ = rows.indices(X.shape[0])
+    factors, threads = X.shape[1], effective_threads(num_threads)
+    if start >= stop or counts.indptr[start] == counts.indptr[stop]:
+        X[start:stop] = 0
+        return
+    chunks = split_rows(counts.indptr, rows, factors / 2, CHUNKS_PER_THREAD * threads)
+    longest = int(np.diff(counts.indptr[start : stop + 1]).max())
+    work = factors * (factors + 1) if cg_steps is None else 3 * factors
+    failed = np.empty(len(chunks) - 1, dtype=np.int64)
+    _als.least_squares(
+        counts.indptr,
+        counts.indices,
+        counts.values,
+        X,
+        np.ascontiguousarray(Y, dtype=X.dtype),
+        np.ascontiguousarray(gram, dtype=X.dtype),
+        np.ascontiguousarray(diag, dtype=X.dtype),
+        policy.alpha,
+        policy.observed,
+        -1 if cg_steps is None else cg_steps,
+        chunks,
+        np.empty((threads, 2 * longest + work), dtype=X.dtype),
+        failed,
+        threads,
+    )
+    if (failed >= 0).any():
+        raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
+
+
+def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float:
+    """Σ of what the stored entries add to the squared error; see :func:`implicit_core._arrays.stored_error`."""
+    if len(counts.indices) == 0:
+        return 0.0
+    threads = effective_threads(num_threads)
+    longest = int(np.diff(counts.indptr).max())
+    errors = np.empty(X.shape[0])
+    _als.row_errors(
+        counts.indptr,
+        counts.indices,
+        counts.values,
+        np.ascontiguousarray(X),
+        np.ascontiguousarray(Y, dtype=X.dtype),
+        policy.alpha,
+        policy.observed,
+        split_rows(counts.indptr, slice(None), 1, CHUNKS_PER_THREAD * threads),
+        np.empty((threads, 2 * longest), dtype=X.dtype),
+        errors,
+        threads,
+    )
+    return float(errors.sum())
+
+
+def prepare(items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index:
+    """Candidates for ``topk``; see :func:`implicit_core._arrays.prepare`.
+
+    Where enough queries will come, the candidates are copied into panels, for inner products in order of descending
+    norm, so that ``topk`` can stop early.
+    """
+    items = np.ascontiguousarray(items)
+    ids = np.arange(len(items), dtype=np.int32) if ids is None else np.ascontiguousarray(ids, dtype=np.int32)
+    if queries < PACK_FROM or len(ids) == 0:
+        return Index(items, ids, cosine)
+    if not cosine:
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("ij,ij->i", items, items)
+        ids = ids[np.argsort(-squares[ids], kind="stable")]
+    lanes = _topk.PANEL_BYTES // items.itemsize
+    panels = -(-len(ids) // lanes)
+    packed = np.empty((panels, items.shape[1], lanes), dtype=items.dtype)
+    norms = np.empty(panels * lanes)
+    _topk.pack_candidates(items, ids, packed, norms, effective_threads(0))
+    if not cosine:
+        norms = np.maximum.accumulate(np.maximum(norms, 1e-150)[::-1])[::-1].copy()
+    return Index(items, ids, cosine, packed, norms)
+
+
+def topk(
+    queries: Factors,
+    index: Index,
+    k: int,
+    *,
+    exclude: Counts | None = None,
+    drop: NDArray[np.int32] | None = None,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.int32], Scores]:
+    """The exact k best candidates per query; see :func:`implicit_core._arrays.topk`."""
+    dtype, n, candidates = index.factors.dtype, len(queries), len(index.ids)
+    found = min(k, candidates)
+    if n == 0 or found == 0:
+        return np.full((n, k), -1, dtype=np.int32), np.full((n, k), np.finfo(dtype).min, dtype=dtype)
+    threads = effective_threads(num_threads)
+    lanes = _topk.PANEL_BYTES // dtype.itemsize
+    panels = -(-candidates // lanes)
+    block = max(1, min(QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
+    blocks = np.append(np.arange(0, n, block), n)
+    parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
+    ids = np.empty((parts, n, found), dtype=np.int32)
+    scores = np.empty((parts, n, found), dtype=dtype)
+    _topk.topk(
+        np.ascontiguousarray(queries, dtype=dtype),
+        index.factors,
+        index.ids,
+        index.cosine,
+        index.packed,
+        index.norms,
+        None if exclude is None else exclude.indptr,
+        None if exclude is None else exclude.indices,
+        np.empty(0, dtype=np.int32) if drop is None else drop,
+        blocks,
+        np.linspace(0, panels, parts + 1).astype(np.int64),
+        ids,
+        scores,
+        np.empty((threads, block * found * 16), dtype=np.int8),
+        np.empty((threads, block * _topk.BEST_BYTES), dtype=np.int8),
+        np.empty((threads, index.factors.shape[1] * lanes), dtype=dtype),
+        threads,
+    )
+    if parts > 1:
+        ids, scores = _merge(ids, scores, found)
+    else:
+        ids, scores = ids[0], scores[0]
+    if found < k:
+        ids = np.pad(ids, ((0, 0), (0, k - found)), constant_values=-1)
+        scores = np.pad(scores, ((0, 0), (0, k - found)), constant_values=np.finfo(dtype).min)
+    return ids, scores
+
+
+def _merge(ids: NDArray[np.int32], scores: Scores, k: int) -> tuple[NDArray[np.int32], Scores]:
+    """The best k among the best of all parts; ids of −1 are padding and come last."""
+    ids, scores = np.concatenate(list(ids), axis=1), np.concatenate(list(scores), axis=1)
+    best = np.lexsort((ids.view(np.uint32), -scores))[:, :k]
+    return np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)

@@ -1,0 +1,180 @@
+"""Checks and small helpers shared by every model."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from implicit_core._typing import Counts, Factors, Matrix
+
+
+class ParameterWarning(Warning):
+    """An argument was accepted, but not in the form that a method works best with."""
+
+
+class ModelFitError(ValueError):
+    """Training failed: the input holds values that are not finite, or the factors became so."""
+
+    @classmethod
+    def not_positive_definite(cls, row: int) -> ModelFitError:
+        """The error of an exact solver whose system has no unique solution."""
+        return cls(
+            f"the linear system of row {row} is not positive definite, so that it cannot be solved by Cholesky "
+            "decomposition; raise regularization, or lower the weight of entries below 1"
+        )
+
+
+class ModelLoadError(ValueError):
+    """A file does not hold a model of this class."""
+
+
+class NotFittedError(ValueError, TypeError):
+    """A model was used before ``fit`` or ``load``."""
+
+
+def nonzeros(m: Matrix, row: int) -> Iterator[tuple[int, float]]:
+    """Yield (column, value) of the stored entries of a row of a CSR matrix."""
+    for position in range(m.indptr[row], m.indptr[row + 1]):
+        yield m.indices[position], m.data[position]
+
+
+def check_blas_config() -> None:
+    """Do nothing: BLAS threads are limited where it matters; kept since callers of ``implicit`` import it."""
+
+
+def check_random_state(random_state: Any) -> np.random.Generator:
+    """Turn a seed into a :class:`numpy.random.Generator`.
+
+    Parameters
+    ----------
+    random_state : None, int, SeedSequence, BitGenerator, Generator or RandomState
+        A Generator is returned as it is; a RandomState gives a Generator seeded by its next draw.
+    """
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
+    return np.random.default_rng(random_state)
+
+
+def augment_inner_product_matrix(factors: Factors) -> tuple[np.floating, Factors]:
+    """Append a column that makes every row as long as the longest.
+
+    Nearest neighbours by angle among the results are those by inner product among ``factors``, for a query with 0
+    appended (Bachrach et al. 2014, "Speeding up the Xbox recommender system using a Euclidean transformation for
+    inner-product spaces").
+
+    Parameters
+    ----------
+    factors : ndarray, shape (items, factors)
+
+    Returns
+    -------
+    max_norm : float
+        The largest L2 norm of a row.
+    augmented : ndarray, shape (items, factors + 1)
+        The last column is sqrt(max_norm² − norm²).
+    """
+    norms = np.linalg.norm(factors, axis=1)
+    max_norm = norms.max(initial=0)
+    extra = np.sqrt(np.maximum(max_norm**2 - norms**2, 0)).astype(factors.dtype)
+    return max_norm, np.column_stack([factors, extra])
+
+
+def check_csr(user_items: Any, name: str = "user_items") -> Matrix:
+    """Give ``user_items`` as CSR whose structure a kernel can trust; other sparse formats convert with a warning.
+
+    Raises
+    ------
+    TypeError
+        Not a sparse matrix.
+    ValueError
+        Not two-dimensional, or index arrays that contradict each other.
+    """
+    if not sparse.issparse(user_items):
+        raise TypeError(
+            f"{name} must be a scipy.sparse matrix, got {type(user_items).__name__}; "
+            "scipy.sparse.csr_matrix(...) makes one of an array"
+        )
+    if user_items.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions, got shape {user_items.shape}")
+    if user_items.format != "csr":
+        start, kind = time.time(), type(user_items).__name__
+        user_items = user_items.tocsr()
+        warnings.warn(
+            f"Method expects CSR input, and was passed {kind} instead. "
+            f"Converting to CSR took {time.time() - start:.3g} seconds",
+            ParameterWarning,
+            stacklevel=3,
+        )
+    check_structure(user_items, name)
+    return user_items
+
+
+def check_structure(matrix: Matrix, name: str) -> None:
+    """Raise ValueError where the arrays of a CSR matrix contradict each other or its shape."""
+    indptr, indices, (rows, columns) = matrix.indptr, matrix.indices, matrix.shape
+    if len(indptr) != rows + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+        raise ValueError(f"{name} is not a valid CSR matrix: indptr must rise from 0 over {rows + 1} positions")
+    if indptr[-1] > min(len(indices), len(matrix.data)):
+        raise ValueError(
+            f"{name} is not a valid CSR matrix: indptr ends at {indptr[-1]}, but there are {len(indices)} indices "
+            f"and {len(matrix.data)} values"
+        )
+    check_columns(indices[: indptr[-1]], columns, name)
+
+
+def check_columns(indices: NDArray[np.integer], columns: int, name: str) -> None:
+    """Raise ValueError unless all column indices lie in [0, columns)."""
+    if len(indices) and (indices.min() < 0 or indices.max() >= columns):
+        bad = indices[(indices < 0) | (indices >= columns)][0]
+        raise ValueError(f"{name} must have column indices from 0 to {columns - 1}, got {bad}")
+
+
+def to_counts(matrix: Matrix) -> Counts:
+    """A checked CSR matrix as the kernels take it; shares memory where the types allow it."""
+    data = matrix.data
+    if data.dtype.kind not in "biuf":
+        raise TypeError(f"the values of the matrix must be real numbers, got {data.dtype}")
+    if data.dtype not in (np.float32, np.float64):
+        data = data.astype(np.float32)
+    return Counts(
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+        np.ascontiguousarray(matrix.indices, dtype=np.int32),
+        np.ascontiguousarray(data),
+        matrix.shape,
+    )
+
+
+class _OneBlasThread:
+    """A context in which BLAS runs on one thread, for products too small or too exact to be shared out.
+
+    The limit is global to the process, so entries are counted: the last one to leave restores what was.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._entered == 0:
+                self._limits = threadpool_limits(1, "blas")
+            self._entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if self._entered == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+one_blas_thread = _OneBlasThread()

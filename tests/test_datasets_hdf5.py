@@ -1,0 +1,105 @@
+"""The layout of the data sets in HDF5 files."""
+
+import h5py
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from implicit_core.datasets._hdf5 import create_hdf5, read_csr, read_labels, write_csr, write_labels
+
+
+@pytest.fixture
+def file(tmp_path):
+    with h5py.File(tmp_path / "file.hdf5", "w") as file:
+        yield file
+
+
+def write_plain(file, data=(1.0, 2.0, 3.0), indices=(0, 2, 1), indptr=(0, 2, 3), shape=None):
+    """Write a group as the older library does, without a shape unless one is given."""
+    group = file.create_group("m")
+    for name, array in (("data", data), ("indices", indices), ("indptr", indptr)):
+        group[name] = np.array(array)
+    if shape is not None:
+        group.attrs["shape"] = shape
+
+
+@pytest.mark.parametrize("dense", [[[0, 1.5, 0], [0, 0, 0], [2, 3, 0], [0, 0, 0]], np.zeros((2, 3)), np.zeros((0, 0))])
+def test_a_matrix_comes_back_with_its_empty_rows_and_columns(file, dense):
+    write_csr(file, "m", csr_matrix(dense, dtype=np.float32))
+    matrix = read_csr(file, "m")
+    assert isinstance(matrix, csr_matrix)
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix.toarray(), dense)
+
+
+def test_a_matrix_without_shape_ends_with_its_last_column(file):
+    write_plain(file)
+    matrix = read_csr(file, "m")
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix.toarray(), [[1, 0, 2], [0, 3, 0]])
+
+
+def test_a_matrix_without_shape_gets_the_given_one(file):
+    write_plain(file)
+    assert read_csr(file, "m", shape=(2, 5)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"indices": (0, 3, 1), "shape": (2, 3)}, r"indices must lie in 0\.\.2"),
+        ({"indices": (0, -1, 1)}, "indices must lie in"),
+        ({"indices": (0.0, 1.0, 1.0)}, "integers"),
+        ({"indices": (0, 2)}, "one index per value"),
+        ({"indptr": (0, 4, 3)}, "indptr must rise"),
+        ({"indptr": (0, 2, 2)}, "indptr must rise"),
+        ({"indptr": (1, 2, 3)}, "indptr must rise"),
+        ({"shape": (3, 3)}, "indptr must have one entry more"),
+        ({"indptr": np.array([], dtype=int)}, "indptr must have one entry more"),
+        ({"data": ((1.0, 2.0, 3.0),)}, "vector"),
+        ({"data": (b"1", b"2", b"3")}, "vector of numbers"),
+    ],
+)
+def test_a_damaged_matrix_is_refused(file, change, text):
+    write_plain(file, **change)
+    with pytest.raises(ValueError, match=text):
+        read_csr(file, "m")
+
+
+def test_a_missing_part_is_named(file):
+    file.create_group("m")
+    with pytest.raises(ValueError, match="m/data"):
+        read_csr(file, "m")
+
+
+@pytest.mark.parametrize("labels", [["abba", "sigur rós", "", "東京"], []])
+def test_labels_come_back_as_strings(file, labels):
+    write_labels(file, "label", labels)
+    read = read_labels(file, "label")
+    assert read.dtype == object
+    assert read.tolist() == labels
+
+
+@pytest.mark.parametrize("labels", [np.array([b"abba", b"cher"]), np.array([b"abba", b"cher"], dtype=object)])
+def test_labels_stored_as_bytes_come_back_as_strings(file, labels):
+    file.create_dataset("label", data=labels, dtype=h5py.string_dtype() if labels.dtype == object else None)
+    assert read_labels(file, "label").tolist() == ["abba", "cher"]
+
+
+def test_labels_that_are_numbers_are_refused(file):
+    file["label"] = [1, 2]
+    with pytest.raises(ValueError, match="strings"):
+        read_labels(file, "label")
+
+
+def test_a_file_that_is_not_finished_does_not_replace_the_old_one(tmp_path):
+    (tmp_path / "out").write_bytes(b"old")
+
+    def write_half():
+        with create_hdf5(tmp_path / "out") as file:
+            write_labels(file, "label", ["a"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out", b"old")]

@@ -43,12 +43,13 @@ def least_squares(
     start, stop, _ = rows.indices(X.shape[0])
     gram = gram.astype(X.dtype)
     with one_blas_thread:
-        if cg_steps is None:
-            for u in range(start, stop):
-                X[u] = _exact(_row(counts, u, Y, policy), gram, diag[u], u)
-            return
         for u in range(start, stop):
-            X[u] = _conjugate_gradient(_row(counts, u, Y, policy), gram, diag[u], X[u], cg_steps)
+            if counts.indptr[u] == counts.indptr[u + 1]:
+                X[u] = 0
+            elif cg_steps is None:
+                X[u] = _exact(*linear_system(counts, u, Y, gram, diag[u], policy), u)
+            else:
+                X[u] = _conjugate_gradient(_row(counts, u, Y, policy), gram, diag[u], X[u], cg_steps)
 
 
 def _row(counts: Counts, u: int, Y: Factors, policy: Policy) -> tuple[Factors, Factors, Factors]:
@@ -58,24 +59,26 @@ def _row(counts: Counts, u: int, Y: Factors, policy: Policy) -> tuple[Factors, F
     return Y[counts.indices[stored]], weight.astype(Y.dtype), rhs.astype(Y.dtype)
 
 
-def _exact(row: tuple[Factors, Factors, Factors], gram: Factors, ridge: float, u: int) -> Factors:
-    y, weight, rhs = row
-    if len(y) == 0:
-        return np.zeros_like(gram[0])
-    A = gram + ridge * np.eye(len(gram), dtype=gram.dtype) + y.T @ (weight[:, None] * y)
+def linear_system(
+    counts: Counts, u: int, Y: Factors, gram: NDArray[np.floating], ridge: float, policy: Policy
+) -> tuple[Factors, Factors]:
+    """A and b of the linear system A x = b of row u."""
+    y, weight, rhs = _row(counts, u, Y, policy)
+    return gram + ridge * np.eye(len(gram), dtype=gram.dtype) + y.T @ (weight[:, None] * y), y.T @ rhs
+
+
+def _exact(A: Factors, b: Factors, u: int) -> Factors:
     try:
-        L = np.linalg.cholesky(A)
+        np.linalg.cholesky(A)
     except np.linalg.LinAlgError as error:
         raise ModelFitError.not_positive_definite(u) from error
-    return np.linalg.solve(L.T, np.linalg.solve(L, y.T @ rhs))
+    return np.linalg.solve(A, b)
 
 
 def _conjugate_gradient(
     row: tuple[Factors, Factors, Factors], gram: Factors, ridge: float, x: Factors, steps: int
 ) -> Factors:
     y, weight, rhs = row
-    if len(y) == 0:
-        return np.zeros_like(x)
 
     def product(v: Factors) -> Factors:
         return gram @ v + ridge * v + y.T @ (weight * (y @ v))
@@ -143,4 +146,3 @@ def topk(
             best = np.lexsort((index.ids, -score))[:k]
             ids[q, : len(best)], scores[q, : len(best)] = index.ids[best], score[best]
     return ids, scores
-

@@ -34,9 +34,7 @@ class Kernels(Protocol):
 
     def stored_error(self, counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float: ...
 
-    def prepare(
-        self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0
-    ) -> Index: ...
+    def prepare(self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index: ...
 
     def topk(
         self,

@@ -97,6 +97,13 @@ def check_csr(user_items: Any, name: str = "user_items") -> Matrix:
     ValueError
         Not two-dimensional, or index arrays that contradict each other.
     """
+    matrix = to_csr(user_items, name)
+    check_structure(matrix, name)
+    return matrix
+
+
+def to_csr(user_items: Any, name: str) -> Matrix:
+    """Give a sparse matrix as CSR, with a warning where that took a conversion."""
     if not sparse.issparse(user_items):
         raise TypeError(
             f"{name} must be a scipy.sparse matrix, got {type(user_items).__name__}; "
@@ -111,9 +118,8 @@ def check_csr(user_items: Any, name: str = "user_items") -> Matrix:
             f"Method expects CSR input, and was passed {kind} instead. "
             f"Converting to CSR took {time.time() - start:.3g} seconds",
             ParameterWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    check_structure(user_items, name)
     return user_items
 
 
@@ -137,17 +143,45 @@ def check_columns(indices: NDArray[np.integer], columns: int, name: str) -> None
         raise ValueError(f"{name} must have column indices from 0 to {columns - 1}, got {bad}")
 
 
+def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
+    """A checked CSR matrix as canonical CSR of floats that stay finite as float32 when multiplied by ``alpha``.
+
+    Entries of the same cell are added up. The matrix given is not changed, and returned itself where it will do.
+
+    Raises
+    ------
+    TypeError
+        The values are not real numbers.
+    ModelFitError
+        A value is NaN, infinite or too large.
+    """
+    if matrix.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got {matrix.dtype} values")
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if matrix.dtype not in (np.float32, np.float64):
+        data = matrix.data.astype(np.float32)
+        matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    data = matrix.data[: matrix.indptr[-1]]
+    limit = np.finfo(np.float32).max / max(abs(alpha), 1)
+    if len(data) and not (data.min() >= -limit and data.max() <= limit):
+        position = int(np.flatnonzero(~(np.abs(data) <= limit))[0])
+        row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1
+        raise ModelFitError(
+            f"{name} must hold finite values, but entry ({row}, {matrix.indices[position]}) is {data[position]}"
+            + (" (too large for float32)" if np.isfinite(data[position]) else "")
+        )
+    return matrix
+
+
 def to_counts(matrix: Matrix) -> Counts:
-    """A checked CSR matrix as the kernels take it; shares memory where the types allow it."""
-    data = matrix.data
-    if data.dtype.kind not in "biuf":
-        raise TypeError(f"the values of the matrix must be real numbers, got {data.dtype}")
-    if data.dtype not in (np.float32, np.float64):
-        data = data.astype(np.float32)
+    """A matrix that :func:`confidences` gave, as the kernels take it; shares memory where the types allow it."""
+    stored = matrix.indptr[-1]
     return Counts(
-        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
-        np.ascontiguousarray(matrix.indices, dtype=np.int32),
-        np.ascontiguousarray(data),
+        matrix.indptr.astype(np.int64, copy=False),
+        matrix.indices[:stored].astype(np.int32, copy=False),
+        matrix.data[:stored],
         matrix.shape,
     )
 

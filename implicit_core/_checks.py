@@ -1,0 +1,125 @@
+"""What the arguments of a call mean: ids, candidates, and which row of a matrix belongs to whom."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from implicit_core._typing import Counts, Matrix
+from implicit_core.utils import check_columns, check_structure
+
+
+def check_count(value: Any, name: str, minimum: int = 0) -> int:
+    """An integer of at least ``minimum``.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if count < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {count}")
+    return count
+
+
+def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
+    """Ids as an array; a boolean mask over all ``size`` ids selects.
+
+    Raises
+    ------
+    IndexError
+        Not a one-dimensional sequence of integers, or an id outside [0, size).
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise IndexError(f"{name} must be a one-dimensional sequence of ids, got {type(ids).__name__}")
+    if array.dtype == np.bool_ and len(array) == size:
+        return np.flatnonzero(array)
+    if array.size and array.dtype.kind not in "iu":
+        raise IndexError(f"{name} must hold integer ids, got {array.dtype} values")
+    if array.size and (array.min() < 0 or array.max() >= size):
+        bad = array[(array < 0) | (array >= size)][0]
+        raise IndexError(f"{name} must hold ids from 0 to {size - 1}, got {bad}")
+    return array.astype(np.int64, copy=False)
+
+
+def check_selection(
+    candidates: Any, filtered: Any, size: int, names: tuple[str, str]
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int32] | None]:
+    """Sorted ids of the only candidates and of those to rank last, each None where not given."""
+    drop = None
+    if filtered is not None and np.size(filtered):
+        if candidates is not None:
+            raise ValueError(f"give either {names[0]} or {names[1]}, not both")
+        drop = np.unique(check_ids(filtered, size, names[1])).astype(np.int32)
+    if candidates is None:
+        return None, drop
+    only = np.sort(check_ids(candidates, size, names[0]))
+    if len(only) == 0:
+        raise IndexError(f"{names[0]} must hold at least one id, got none")
+    return only, drop
+
+
+def as_rows(matrix: Any) -> Any:
+    """The one-row CSR matrix of a one-dimensional sparse array, which is what ``csr_array[i]`` gives."""
+    return matrix.reshape(1, -1).tocsr() if sparse.issparse(matrix) and matrix.ndim == 1 else matrix
+
+
+def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[str, str]) -> Matrix:
+    """The rows of ``matrix`` that belong to ``ids``, in their order.
+
+    With one row per id, rows are taken by position. With more rows than that, at least as many as are known and one
+    for each id, the matrix is the full one and is indexed by id.
+
+    Parameters
+    ----------
+    matrix : csr_matrix or csr_array
+    ids : int or array of int
+    known : (int, int)
+        How many rows and columns the model knows.
+    names : (str, str)
+        What the caller calls the matrix and the ids, for errors.
+
+    Raises
+    ------
+    ValueError
+        The number of rows fits neither case, the matrix looks transposed, or a column is unknown.
+    """
+    name, id_name = names
+    ids = np.atleast_1d(np.asarray(ids))
+    rows, columns = matrix.shape
+    if columns == known[0] != known[1]:
+        raise ValueError(
+            f"{name} must have {known[1]} columns, got {columns}, the number of rows that the model knows; "
+            "is it transposed?"
+        )
+    if rows == len(ids):
+        check_structure(matrix, name)
+    elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > ids.max(initial=-1):
+        if ids.min(initial=0) < 0:
+            raise IndexError(f"{id_name} must hold ids from 0 to {rows - 1}, got {ids.min()}")
+        starts, stops = matrix.indptr[ids], matrix.indptr[ids + 1]
+        if (starts < 0).any() or (stops < starts).any() or (stops > min(len(matrix.indices), len(matrix.data))).any():
+            raise ValueError(f"{name} is not a valid CSR matrix: indptr does not rise, or ends beyond its indices")
+        matrix = matrix[ids]
+    else:
+        raise ValueError(
+            f"{name} must have one row per {id_name} ({len(ids)}), got {rows} rows; pass {name}[{id_name}]"
+        )
+    check_columns(matrix.indices, known[1], name)
+    return matrix
+
+
+def pairs(matrix: Matrix) -> Counts:
+    """Where a matrix has entries, in order of columns within a row: what ``topk`` takes to exclude."""
+    if not matrix.has_sorted_indices:
+        matrix = matrix.sorted_indices()
+    indptr = matrix.indptr.astype(np.int64, copy=False)
+    return Counts(indptr, matrix.indices.astype(np.int32, copy=False), matrix.data, matrix.shape)

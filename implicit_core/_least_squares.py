@@ -1,0 +1,94 @@
+"""Half-steps of alternating least squares and their loss on plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_core._kernels import Kernels, split_rows
+from implicit_core._typing import Counts, Factors, Matrix, Policy
+from implicit_core.utils import check_csr, confidences, to_counts
+
+PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
+
+
+def solve(
+    kernels: Kernels,
+    counts: Counts,
+    X: Factors,
+    Y: Factors,
+    gram: NDArray[np.float64],
+    regularization: float,
+    policy: Policy,
+    cg_steps: int | None,
+    num_threads: int,
+) -> None:
+    """Solve for all rows of ``X`` in place, in pieces between which the interpreter can act on signals."""
+    rows, factors = X.shape
+    if cg_steps is None:
+        flop = factors * factors * (counts.indptr[-1] + rows * factors / 3)
+    else:
+        flop = 4 * factors * (cg_steps + 1) * (counts.indptr[-1] + rows * factors / 2)
+    # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
+    diag = np.full(rows, regularization if cg_steps is None else np.float32(regularization), dtype=X.dtype)
+    pieces = split_rows(counts.indptr, slice(None), factors / 2, int(flop / PIECE_FLOP) + 1)
+    for start, stop in zip(pieces[:-1].tolist(), pieces[1:].tolist(), strict=True):
+        kernels.least_squares(counts, X, Y, gram, diag, policy, cg_steps, slice(start, stop), num_threads)
+
+
+def dense_loss(XtX: NDArray[np.float64], YtY: NDArray[np.float64], regularization: float) -> float:
+    """Σ over all cells of (x_u · y_i)², plus the penalty λ (‖X‖² + ‖Y‖²), from the gram matrices alone."""
+    return float(np.vdot(XtX, YtY) + regularization * (np.trace(XtX) + np.trace(YtY)))
+
+
+def total_confidence(counts: Counts, alpha: float) -> float:
+    """Σ of the confidences of all cells: 1 where nothing is stored."""
+    values, block = counts.values, 2**20
+    stored = sum(float(np.abs(values[i : i + block]).sum(dtype=np.float64)) for i in range(0, len(values), block))
+    return abs(alpha) * stored + counts.shape[0] * counts.shape[1] - len(values)
+
+
+def half_step(
+    kernels: Kernels,
+    cg_steps: int | None,
+    Cui: Matrix,
+    X: Factors,
+    Y: Factors,
+    regularization: float,
+    num_threads: int = 0,
+) -> None:
+    """Solve for the rows of ``X`` in place, with ``Y`` fixed and confidences as they are in ``Cui``.
+
+    Raises
+    ------
+    ValueError
+        Shapes or types do not go together.
+    """
+    counts = _checked(Cui, X, Y)
+    if not (X.flags.c_contiguous and X.flags.writeable and X.dtype == Y.dtype and X.dtype in (np.float32, np.float64)):
+        raise ValueError(
+            "X is updated in place, so it must be C-contiguous and writable, and of the same type as Y, float32 or "
+            f"float64; got {X.dtype} and {Y.dtype}"
+        )
+    gram = kernels.gram(Y, num_threads)
+    solve(kernels, counts, X, Y, gram, regularization, Policy(), cg_steps, num_threads)
+
+
+def calculate_loss(
+    kernels: Kernels, Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0
+) -> float:
+    """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
+    counts = _checked(Cui, X, Y)
+    XtX, YtY = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
+    stored = kernels.stored_error(counts, X, Y, Policy(), num_threads)
+    return (stored + dense_loss(XtX, YtY, regularization)) / total_confidence(counts, 1.0)
+
+
+def _checked(Cui: Matrix, X: Factors, Y: Factors) -> Counts:
+    matrix = confidences(check_csr(Cui, "Cui"), 1.0, "Cui")
+    if np.ndim(X) != 2 or np.ndim(Y) != 2 or X.shape[1] != Y.shape[1] or matrix.shape != (len(X), len(Y)):
+        raise ValueError(
+            "Cui must have a row for each row of X and a column for each row of Y, and X and Y the same width; got "
+            f"shapes {matrix.shape}, {np.shape(X)} and {np.shape(Y)}"
+        )
+    return to_counts(matrix)

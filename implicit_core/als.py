@@ -1,0 +1,485 @@
+"""Alternating least squares for implicit feedback."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.linalg import cho_factor, cho_solve
+from tqdm.auto import tqdm
+
+from implicit_core import _arrays, gpu
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids
+from implicit_core._devices import DeviceClass, choose_device, register_device_class
+from implicit_core._kernels import Kernels
+from implicit_core._least_squares import dense_loss, half_step, solve, total_confidence
+from implicit_core._typing import Counts, Factors, Matrix, Policy
+from implicit_core.matrix_factorization import MatrixFactorizationBase
+from implicit_core.recommender_base import ModelFitError
+from implicit_core.utils import check_csr, check_random_state, confidences, one_blas_thread, to_counts, to_csr
+
+log = logging.getLogger("implicit_core")
+
+
+class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
+    r"""Matrix factorization by weighted alternating least squares.
+
+    Minimises, over user factors x_u and item factors y_i,
+
+    .. math:: \sum_{u,i} c_{ui} (p_{ui} - x_u \cdot y_i)^2 + \lambda \Bigl(\sum_u |x_u|^2 + \sum_i |y_i|^2\Bigr)
+
+    where a stored value r > 0 has preference p = 1 and confidence c = α r, a stored r < 0 has p = 0 and c = α \|r\|, a
+    stored zero takes its cell out of the sum, and every cell without an entry has p = 0 and c = 1. Each iteration
+    solves for all users with the items fixed, then for all items with the users fixed.
+
+    Parameters
+    ----------
+    factors : int, default 100
+        Length of the vectors that stand for users and items.
+    regularization : float, default 0.01
+        λ above, at least 0.
+    alpha : float, default 1.0
+        α above: how much more than a missing entry a stored one weighs.
+    dtype : float32 or float64, default float32
+        Type of the factors.
+    use_native : bool, default True
+        Use the compiled kernels; False runs the array programs that define them, which are much slower.
+    use_cg : bool, default True
+        Solve by ``cg_steps`` steps of conjugate gradient from the current factors (Takács et al. 2011) rather than
+        exactly by Cholesky decomposition (Hu et al. 2008).
+    use_gpu : bool, optional
+        Default: use a GPU if one works.
+    iterations : int, default 15
+    calculate_training_loss : bool, default False
+        Report the loss above, divided by the sum of all confidences, after each iteration.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all. The factors have the same bits
+        for any number.
+    random_state : int, Generator, RandomState, SeedSequence or None
+        Seed of the initial factors, uniform in [0, 0.01).
+    cg_steps : int, default 3
+
+    Attributes
+    ----------
+    user_factors : ndarray, shape (users, factors)
+    item_factors : ndarray, shape (items, factors)
+    fit_callback : callable or None
+        Used by ``fit`` where no callback is passed.
+
+    Notes
+    -----
+    Y. Hu, Y. Koren, C. Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008.
+    G. Takács, I. Pilászy, D. Tikk, "Applications of the conjugate gradient method for implicit feedback collaborative
+    filtering", RecSys 2011.
+    """
+
+    _saved = (
+        "regularization",
+        "factors",
+        "num_threads",
+        "iterations",
+        "use_native",
+        "use_cg",
+        "cg_steps",
+        "calculate_training_loss",
+        "dtype",
+        "random_state",
+        "alpha",
+    )
+
+    def __init__(
+        self,
+        factors: int = 100,
+        regularization: float = 0.01,
+        alpha: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        use_native: bool = True,
+        use_cg: bool = True,
+        use_gpu: bool | None = None,
+        iterations: int = 15,
+        calculate_training_loss: bool = False,
+        num_threads: int = 0,
+        random_state: Any = None,
+        *,
+        cg_steps: int = 3,
+    ) -> None:
+        super().__init__(num_threads=num_threads)
+        self.device = choose_device(use_gpu)
+        self.factors = factors
+        self.regularization = regularization
+        self.alpha = alpha
+        self.dtype = np.dtype(dtype)
+        self.use_native = use_native
+        self.use_cg = use_cg
+        self.iterations = iterations
+        self.calculate_training_loss = calculate_training_loss
+        self.random_state = random_state
+        self.cg_steps = cg_steps
+        self.fit_callback: Callable[[int, float, float | None], object] | None = None
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether the model computes on a GPU."""
+        return self.device == "gpu"
+
+    @property
+    def _kernels(self) -> Kernels:
+        return super()._kernels if self.use_native else _arrays
+
+    @property
+    def YtY(self) -> Factors:
+        """Gram matrix of the item factors, shape (factors, factors)."""
+        return self._gram("item_factors").astype(self.dtype)
+
+    @property
+    def XtX(self) -> Factors:
+        """Gram matrix of the user factors, shape (factors, factors)."""
+        return self._gram("user_factors").astype(self.dtype)
+
+    @property
+    def solver(self) -> Callable[..., None]:
+        """The half-step of ``fit`` as a function ``(Cui, X, Y, regularization, num_threads=0)`` that updates X."""
+        return partial(half_step, self._kernels, self.cg_steps if self.use_cg else None)
+
+    def fit(
+        self,
+        user_items: Matrix,
+        show_progress: bool = True,
+        callback: Callable[[int, float, float | None], object] | None = None,
+    ) -> None:
+        """Learn the factors of users and items.
+
+        A model that has factors goes on from them. All confidences are computed in float32, whatever ``dtype`` is.
+
+        Parameters
+        ----------
+        user_items : csr_matrix or csr_array, shape (users, items)
+            Strength of each interaction. Other sparse formats are converted, with a ParameterWarning.
+        show_progress : bool, default True
+            Show a progress bar; without it the loss goes to the logger ``implicit_core``.
+        callback : callable, optional
+            Called after each iteration with the iteration, its seconds, and the loss (None unless calculated).
+
+        Raises
+        ------
+        ModelFitError
+            A value is NaN or infinite (the first is named), the factors became so, or an exact solution does not
+            exist.
+        ValueError
+            The model has factors of another shape, or a parameter is out of range.
+        """
+        self._check_parameters()
+        matrix = confidences(check_csr(user_items), self.alpha, "user_items")
+        Cui = to_counts(matrix)
+        Ciu = to_counts(matrix.T.tocsr())
+        self._initialize(*matrix.shape)
+        callback = callback or self.fit_callback
+        total = total_confidence(Cui, self.alpha) if self.calculate_training_loss else 0.0
+        loss = None
+        with tqdm(total=self.iterations, disable=not show_progress) as progress:
+            for iteration in range(self.iterations):
+                start = time.time()
+                self._half_step(Cui, "user_factors", "item_factors")
+                self._half_step(Ciu, "item_factors", "user_factors")
+                if self.calculate_training_loss:
+                    loss = self._loss(Cui, total)
+                    progress.set_postfix({"loss": loss})
+                    if not show_progress:
+                        log.info("loss after iteration %i: %.5f", iteration, loss)
+                progress.update(1)
+                if callback:
+                    callback(iteration, time.time() - start, loss)
+        if self.calculate_training_loss and loss is not None:
+            log.info("Final training loss %.4f", loss)
+        self._gram("item_factors")
+
+    def recalculate_user(self, userid: int | ArrayLike, user_items: Matrix) -> Factors:
+        """Compute the factors of users from what they liked, with the item factors as they are.
+
+        The solution is exact. The model does not change.
+
+        Parameters
+        ----------
+        userid : int or array of int
+            Need not be known to the model.
+        user_items : csr_matrix or csr_array
+            One row per userid, or the full matrix: see :meth:`recommend`.
+
+        Returns
+        -------
+        factors : ndarray, shape (factors,) for one user or (len(userid), factors)
+        """
+        return self._recalculate(userid, user_items, "user_factors", "item_factors", ("user_items", "userid"))
+
+    def recalculate_item(self, itemid: int | ArrayLike, item_users: Matrix) -> Factors:
+        """Compute the factors of items from who liked them, with the user factors as they are.
+
+        Parameters
+        ----------
+        itemid : int or array of int
+            Need not be known to the model.
+        item_users : csr_matrix or csr_array
+            One row of users per itemid, or the full items × users matrix.
+
+        Returns
+        -------
+        factors : ndarray, shape (factors,) for one item or (len(itemid), factors)
+        """
+        return self._recalculate(itemid, item_users, "item_factors", "user_factors", ("item_users", "itemid"))
+
+    def partial_fit_users(self, userids: Sequence[int] | NDArray[np.integer], user_items: Matrix) -> None:
+        """Recalculate users, known or new, and keep their factors.
+
+        Parameters
+        ----------
+        userids : sequence of int
+            Ids beyond those known extend the model; ids in between get factors of zero.
+        user_items : csr_matrix or csr_array, shape (len(userids), items)
+            Everything that each user liked, not only what is new.
+
+        Raises
+        ------
+        ValueError
+            The matrix has not exactly one row per userid.
+        """
+        self._partial_fit(userids, user_items, "user_factors", "item_factors", ("user_items", "userids"))
+
+    def partial_fit_items(self, itemids: Sequence[int] | NDArray[np.integer], item_users: Matrix) -> None:
+        """Recalculate items, known or new, and keep their factors; see :meth:`partial_fit_users`.
+
+        Parameters
+        ----------
+        itemids : sequence of int
+        item_users : csr_matrix or csr_array, shape (len(itemids), users)
+        """
+        self._partial_fit(itemids, item_users, "item_factors", "user_factors", ("item_users", "itemids"))
+
+    def explain(
+        self,
+        userid: int,
+        user_items: Matrix,
+        itemid: int,
+        user_weights: tuple[NDArray[np.float64], bool] | None = None,
+        N: int = 10,
+    ) -> tuple[float, list[tuple[int, float]], tuple[NDArray[np.float64], bool]]:
+        """Say which liked items make up the score of an item for a user.
+
+        The score of the recalculated user is a sum over liked items j of c_uj · y_iᵀ A⁻¹ y_j, where A is the matrix
+        of the user's linear system (Hu et al. 2008, section 5).
+
+        Parameters
+        ----------
+        userid : int
+        user_items : csr_matrix or csr_array
+            The full users × items matrix, or the one row of the user.
+        itemid : int
+        user_weights : tuple, optional
+            Third value of an earlier call for the same user, which saves time.
+        N : int, default 10
+            Number of contributions to return.
+
+        Returns
+        -------
+        total_score : float
+            Sum over all liked items.
+        contributions : list of (itemid, score)
+            The N largest, descending.
+        user_weights : tuple
+            Cholesky factor of A, to pass to the next call for this user.
+        """
+        items = self._factors("item_factors").astype(np.float64, copy=False)
+        (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
+        matrix = to_csr(as_rows(user_items), "user_items")
+        row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
+        counts = to_counts(confidences(row, self.alpha, "user_items"))
+        with one_blas_thread:
+            if user_weights is None:
+                A, _ = _arrays.linear_system(
+                    counts, 0, items, self._gram("item_factors"), self.regularization, self._policy()
+                )
+                user_weights = cho_factor(A)
+            _, rhs = _arrays.entries(counts.values, self._policy())
+            liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
+            contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid]))
+        best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
+        return (
+            float(contribution.sum()),
+            list(zip(liked[best].tolist(), contribution[best].tolist(), strict=True)),
+            user_weights,
+        )
+
+    def to_gpu(self) -> AlternatingLeastSquares:
+        """Give this model on the GPU.
+
+        Raises
+        ------
+        ValueError
+            There is no GPU to use; the message says what is missing.
+        """
+        raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
+
+    def _check_parameters(self) -> None:
+        check_count(self.factors, "factors", 1)
+        check_count(self.iterations, "iterations")
+        check_count(self.cg_steps, "cg_steps", 1)
+        if not (np.isscalar(self.regularization) and 0 <= float(self.regularization) < np.inf):
+            raise ValueError(f"regularization must be a number of at least 0, got {self.regularization!r}")
+        if not (np.isscalar(self.alpha) and np.isfinite(float(self.alpha))):
+            raise ValueError(f"alpha must be a finite number, got {self.alpha!r}")
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+
+    def _initialize(self, users: int, items: int) -> None:
+        """Make the factors that are missing, and those that are there ready for a kernel."""
+        random = check_random_state(self.random_state)
+        for side, rows in (("user_factors", users), ("item_factors", items)):
+            factors = getattr(self, side)
+            if factors is None:
+                factors = random.random((rows, self.factors), dtype=self.dtype.type)
+                factors *= 0.01
+            elif np.shape(factors) != (rows, self.factors):
+                raise ValueError(
+                    f"fit goes on from the factors of the model, so {side} must have shape {(rows, self.factors)}, got "
+                    f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
+                )
+            setattr(self, side, np.require(factors, self.dtype, ["C", "A", "W"]))
+        self._cache.clear()
+
+    def _policy(self) -> Policy:
+        return Policy(float(self.alpha))
+
+    def _gram(self, side: str) -> NDArray[np.float64]:
+        """Gram matrix of one side in float64, kept until the factors are replaced or solved for.
+
+        A factor that is NaN or infinite shows on its diagonal, which makes the check of all factors free.
+        """
+        factors = getattr(self, side)
+        kept = self._cache.get(side)
+        if kept is None or kept[0] is not factors:
+            gram = self._kernels.gram(self._factors(side), self.num_threads)
+            if not np.isfinite(gram.diagonal()).all():
+                raise ModelFitError(f"{side} became NaN or infinite; raise regularization or lower alpha")
+            kept = self._cache[side] = factors, gram
+        return kept[1]
+
+    def _half_step(self, counts: Counts, side: str, other: str) -> None:
+        """Solve for the factors of one side with those of the other fixed."""
+        X, Y, gram = getattr(self, side), getattr(self, other), self._gram(other)
+        self._cache.pop(side, None)
+        solve(
+            self._kernels,
+            counts,
+            X,
+            Y,
+            gram,
+            self.regularization,
+            self._policy(),
+            self.cg_steps if self.use_cg else None,
+            self.num_threads,
+        )
+
+    def _loss(self, Cui: Counts, total: float) -> float:
+        X, Y = self.user_factors, self.item_factors
+        stored = self._kernels.stored_error(Cui, X, Y, self._policy(), self.num_threads)
+        return (
+            stored + dense_loss(self._gram("user_factors"), self._gram("item_factors"), self.regularization)
+        ) / total
+
+    def _recalculate(
+        self, ids: int | ArrayLike, matrix: Matrix, side: str, other: str, names: tuple[str, str]
+    ) -> Factors:
+        self._check_parameters()
+        fixed = self._factors(other)
+        rows = self._aligned(to_csr(as_rows(matrix), names[0]), ids, side, other, names)
+        X = np.zeros((rows.shape[0], fixed.shape[1]), dtype=self.dtype)
+        counts = to_counts(confidences(rows, self.alpha, names[0]))
+        gram, policy = self._gram(other), self._policy()
+        solve(self._kernels, counts, X, fixed, gram, self.regularization, policy, None, self.num_threads)
+        return X[0] if np.ndim(ids) == 0 else X
+
+    def _partial_fit(
+        self,
+        ids: Sequence[int] | NDArray[np.integer],
+        matrix: Matrix,
+        side: str,
+        other: str,
+        names: tuple[str, str],
+    ) -> None:
+        if np.ndim(ids) != 1:
+            raise TypeError(f"{names[1]} must be a sequence of ids, got {ids!r}")
+        ids = check_ids(ids, np.iinfo(np.int32).max, names[1])
+        if matrix.shape[0] != len(ids):
+            raise ValueError(f"{names[0]} must have one row for each of {names[1]} ({len(ids)}), got {matrix.shape[0]}")
+        solved = self._recalculate(ids, matrix, side, other, names)
+        factors = self._extended(side, int(ids.max(initial=-1)) + 1)
+        self._cache.pop(side, None)
+        factors[ids] = solved
+        setattr(self, side, factors)
+
+    def _extended(self, side: str, rows: int) -> Factors:
+        """Factors of at least ``rows`` rows that may be written, new ones zero.
+
+        They lie in a buffer that doubles when it is full, so that adding rows one by one copies each a constant
+        number of times.
+        """
+        factors = np.require(getattr(self, side), self.dtype, ["C", "A", "W"])
+        known, width = factors.shape
+        if rows <= known:
+            return factors
+        buffer = self._cache.get(f"{side} buffer")
+        if (
+            buffer is None
+            or len(buffer) < rows
+            or factors.base is not buffer
+            or not np.shares_memory(factors[:1], buffer[:1])
+        ):
+            buffer = np.zeros((max(rows, 2 * known), width), dtype=self.dtype)
+            buffer[:known] = factors
+            self._cache[f"{side} buffer"] = buffer
+        buffer[known:rows] = 0
+        return buffer[:rows]
+
+    def _aligned(self, matrix: Matrix, ids: Any, side: str, other: str, names: tuple[str, str]) -> Matrix:
+        return aligned_rows(matrix, ids, (len(self._factors(side)), len(self._factors(other))), names)
+
+
+class CPUAlternatingLeastSquares(AlternatingLeastSquares):
+    """The model on the CPU, with the order of parameters of ``implicit.cpu.als``."""
+
+    def __init__(
+        self,
+        factors: int = 100,
+        regularization: float = 0.01,
+        alpha: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        use_native: bool = True,
+        use_cg: bool = True,
+        iterations: int = 15,
+        calculate_training_loss: bool = False,
+        num_threads: int = 0,
+        random_state: Any = None,
+        *,
+        cg_steps: int = 3,
+    ) -> None:
+        super().__init__(
+            factors=factors,
+            regularization=regularization,
+            alpha=alpha,
+            dtype=dtype,
+            use_native=use_native,
+            use_cg=use_cg,
+            use_gpu=False,
+            iterations=iterations,
+            calculate_training_loss=calculate_training_loss,
+            num_threads=num_threads,
+            random_state=random_state,
+            cg_steps=cg_steps,
+        )
+
+
+register_device_class(AlternatingLeastSquares, CPUAlternatingLeastSquares, "cpu", "implicit_core.cpu.als")

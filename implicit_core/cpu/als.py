@@ -1,0 +1,80 @@
+"""Alternating least squares on the CPU, under the names of ``implicit.cpu.als``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from implicit_core import _arrays, _least_squares
+from implicit_core._typing import Factors, Matrix, Policy
+from implicit_core.als import CPUAlternatingLeastSquares as AlternatingLeastSquares
+from implicit_core.cpu import kernels
+from implicit_core.utils import check_csr, confidences, to_counts
+
+__all__ = [
+    "AlternatingLeastSquares",
+    "calculate_loss",
+    "item_factor",
+    "least_squares",
+    "least_squares_cg",
+    "user_factor",
+    "user_linear_equation",
+]
+
+calculate_loss = partial(_least_squares.calculate_loss, kernels)
+least_squares = partial(_least_squares.half_step, kernels, None)
+
+
+def least_squares_cg(
+    Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0, cg_steps: int = 3
+) -> None:
+    """Solve for the rows of ``X`` in place by conjugate gradient, with ``Y`` fixed.
+
+    Parameters
+    ----------
+    Cui : csr_matrix or csr_array, shape (rows of X, rows of Y)
+        Confidences.
+    X, Y : ndarray of float32 or float64, shape (rows, factors)
+    regularization : float
+    num_threads : int, default 0
+    cg_steps : int, default 3
+    """
+    _least_squares.half_step(kernels, cg_steps, Cui, X, Y, regularization, num_threads)
+
+
+def user_linear_equation(
+    Y: Factors, YtY: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int
+) -> tuple[Factors, Factors]:
+    """The linear system A x = b of user ``u``.
+
+    Parameters
+    ----------
+    Y : ndarray, shape (items, n_factors)
+    YtY : ndarray, shape (n_factors, n_factors)
+        Gram matrix of Y.
+    Cui : csr_matrix or csr_array, shape (users, items)
+        Confidences.
+    u : int
+    regularization : float
+    n_factors : int
+
+    Returns
+    -------
+    A : ndarray, shape (n_factors, n_factors)
+    b : ndarray, shape (n_factors,)
+    """
+    if Y.shape[1] != n_factors:
+        raise ValueError(f"n_factors must be the width of Y ({Y.shape[1]}), got {n_factors}")
+    counts = to_counts(confidences(check_csr(Cui, "Cui"), 1.0, "Cui"))
+    return _arrays.linear_system(counts, u, Y, YtY, regularization, Policy())
+
+
+def user_factor(Y: Factors, YtY: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int) -> Factors:
+    """Solve the linear system of user ``u``; parameters as in :func:`user_linear_equation`."""
+    return np.linalg.solve(*user_linear_equation(Y, YtY, Cui, u, regularization, n_factors))
+
+
+def item_factor(X: Factors, XtX: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int) -> Factors:
+    """Solve the linear system of item ``u``: :func:`user_factor` with the sides swapped, ``Cui`` items × users."""
+    return user_factor(X, XtX, Cui, u, regularization, n_factors)

@@ -1,0 +1,64 @@
+"""Exact top-k by inner product, under the name of ``implicit.cpu.topk``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from implicit_core._arrays import ZERO_NORM
+from implicit_core._checks import aligned_rows, check_count, check_selection, pairs
+from implicit_core._typing import Factors, Scores
+from implicit_core.cpu import kernels
+from implicit_core.utils import to_csr
+
+
+def topk(
+    items: Factors,
+    query: Factors,
+    k: int,
+    item_norms: Factors | None = None,
+    filter_query_items: Any = None,
+    filter_items: ArrayLike | None = None,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.int32], Scores]:
+    """Find the ``k`` rows of ``items`` with the largest inner product with each query.
+
+    Parameters
+    ----------
+    items : ndarray of float32 or float64, shape (items, factors)
+    query : ndarray, shape (factors,) or (queries, factors)
+    k : int
+    item_norms : ndarray, shape (items,), optional
+        Divide each score by the norm of its item.
+    filter_query_items : csr_matrix or csr_array, shape (queries, items), optional
+        Pairs to rank last.
+    filter_items : array of int, optional
+        Items to rank last for every query.
+    num_threads : int, default 0
+
+    Returns
+    -------
+    ids : ndarray of int32, shape (queries, k)
+    scores : ndarray of the type of ``items``, of the same shape
+        Descending, equal scores by ascending id; filtered pairs last with the lowest finite score, padding −1.
+    """
+    items = np.asarray(items)
+    if items.dtype not in (np.float32, np.float64):
+        items = items.astype(np.float32)
+    queries = np.atleast_2d(np.asarray(query, dtype=items.dtype))
+    if items.ndim != 2 or queries.ndim != 2 or items.shape[1] != queries.shape[1]:
+        raise ValueError(f"items and query must have the same width, got shapes {items.shape} and {np.shape(query)}")
+    if item_norms is not None:
+        norms = np.asarray(item_norms, dtype=items.dtype).reshape(-1, 1)
+        items = items / np.where(norms == 0, ZERO_NORM, norms)
+    exclude = None
+    if filter_query_items is not None:
+        matrix = to_csr(filter_query_items, "filter_query_items")
+        names = ("filter_query_items", "query")
+        exclude = pairs(aligned_rows(matrix, np.arange(len(queries)), (len(queries), len(items)), names))
+    _, drop = check_selection(None, filter_items, len(items), ("items", "filter_items"))
+    index = kernels.prepare(items, queries=len(queries))
+    ids, scores = kernels.topk(queries, index, check_count(k, "k"), exclude=exclude, drop=drop, num_threads=num_threads)
+    return ids, scores

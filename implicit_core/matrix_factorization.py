@@ -1,0 +1,273 @@
+"""Recommendations and similarities from two matrices of factors, whatever model learnt them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from implicit_core._arrays import ZERO_NORM
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._devices import kernels_of
+from implicit_core._files import decode_random_state, encode_random_state, write_npz
+from implicit_core._kernels import Kernels
+from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
+from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
+
+BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
+
+
+class MatrixFactorizationBase(RecommenderBase):
+    """Base class of models that score a user and an item by the inner product of their factors.
+
+    Attributes
+    ----------
+    user_factors : ndarray, shape (users, factors)
+    item_factors : ndarray, shape (items, factors)
+        None before ``fit``.
+    num_threads : int
+        Threads to use; 0 means all that this process may, negative counts from the end (−1 = all).
+    """
+
+    device = "cpu"
+    _saved: ClassVar[tuple[str, ...]] = ()  #: names of the attributes that a file holds beside the factors
+
+    def __init__(self, num_threads: int = 0) -> None:
+        self.user_factors: Any = None
+        self.item_factors: Any = None
+        self.num_threads = num_threads
+        self._cache: dict[str, Any] = {}  # derived from the factors; neither saved nor pickled
+
+    @property
+    def _kernels(self) -> Kernels:
+        return kernels_of(self.device)
+
+    @property
+    def user_norms(self) -> Factors:
+        """L2 norms of the user factors, 1e-10 where all are zero."""
+        return _norms(self._factors("user_factors"))
+
+    @property
+    def item_norms(self) -> Factors:
+        """L2 norms of the item factors, 1e-10 where all are zero."""
+        return _norms(self._factors("item_factors"))
+
+    def recommend(  # noqa: D102
+        self,
+        userid: int | ArrayLike,
+        user_items: Matrix | None,
+        N: int = 10,
+        filter_already_liked_items: bool = True,
+        filter_items: ArrayLike | None = None,
+        recalculate_user: bool = False,
+        items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        users, item_factors = self._factors("user_factors"), self._factors("item_factors")
+        N = check_count(N, "N")
+        scalar = np.ndim(userid) == 0
+        if not recalculate_user:
+            userid = check_ids(np.atleast_1d(np.asarray(userid)), len(users), "userid")
+        liked = None
+        if filter_already_liked_items or recalculate_user:
+            liked = as_rows(user_items)
+            if getattr(liked, "format", None) != "csr":
+                raise ValueError(
+                    f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}; it may be None "
+                    "only if filter_already_liked_items and recalculate_user are both False"
+                )
+            liked = aligned_rows(liked, userid, (len(users), len(item_factors)), ("user_items", "userid"))
+        only, drop = check_selection(items, filter_items, len(item_factors), ("items", "filter_items"))
+        if only is not None:
+            N = min(N, len(only))
+
+        def queries(rows: slice) -> Factors:
+            ids = np.atleast_1d(np.asarray(userid))[rows]
+            return self.recalculate_user(ids, liked[rows]) if recalculate_user else users[ids]
+
+        exclude = pairs(liked) if filter_already_liked_items else None
+        return self._topk(queries, np.size(userid), scalar, item_factors, N, only, drop, exclude)
+
+    def recommend_all(
+        self,
+        user_items: Matrix,
+        N: int = 10,
+        recalculate_user: bool = False,
+        filter_already_liked_items: bool = True,
+        filter_items: ArrayLike | None = None,
+        users_items_offset: int = 0,
+    ) -> Ids:
+        """Recommend to the users of all rows of ``user_items``; deprecated, call :meth:`recommend` with their ids.
+
+        Returns
+        -------
+        ids : ndarray of int32, shape (rows, N)
+            Row r is for user ``r + users_items_offset``.
+        """
+        warnings.warn("recommend_all is deprecated; call recommend with ids", DeprecationWarning, stacklevel=2)
+        return self.recommend(
+            np.arange(user_items.shape[0]) + users_items_offset,
+            user_items,
+            N=N,
+            recalculate_user=recalculate_user,
+            filter_already_liked_items=filter_already_liked_items,
+            filter_items=filter_items,
+        )[0]
+
+    def similar_users(  # noqa: D102
+        self,
+        userid: int | ArrayLike,
+        N: int = 10,
+        filter_users: ArrayLike | None = None,
+        users: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        factors = self._factors("user_factors")
+        ids = check_ids(np.atleast_1d(np.asarray(userid)), len(factors), "userid")
+        only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
+        return self._similar(lambda rows: factors[ids[rows]], len(ids), np.ndim(userid) == 0, factors, N, only, drop)
+
+    def similar_items(  # noqa: D102
+        self,
+        itemid: int | ArrayLike,
+        N: int = 10,
+        recalculate_item: bool = False,
+        item_users: Matrix | None = None,
+        filter_items: ArrayLike | None = None,
+        items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        factors = self._factors("item_factors")
+        scalar = np.ndim(itemid) == 0
+        if recalculate_item:
+            if item_users is None:
+                raise ValueError("recalculate_item needs item_users, a row of users for each itemid; got None")
+            recalculated = np.atleast_2d(self.recalculate_item(itemid, item_users))
+            n = len(recalculated)
+        else:
+            ids = check_ids(np.atleast_1d(np.asarray(itemid)), len(factors), "itemid")
+            n = len(ids)
+        only, drop = check_selection(items, filter_items, len(factors), ("items", "filter_items"))
+
+        def queries(rows: slice) -> Factors:
+            return recalculated[rows] if recalculate_item else factors[ids[rows]]
+
+        return self._similar(queries, n, scalar, factors, N, only, drop)
+
+    def recalculate_user(self, userid: int | ArrayLike, user_items: Matrix) -> Factors:
+        """Compute the factors of users from what they liked; not every model can.
+
+        Raises
+        ------
+        NotImplementedError
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot recalculate users")
+
+    def recalculate_item(self, itemid: int | ArrayLike, item_users: Matrix) -> Factors:
+        """Compute the factors of items from who liked them; not every model can.
+
+        Raises
+        ------
+        NotImplementedError
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot recalculate items")
+
+    def save(self, file: Any) -> None:  # noqa: D102
+        state = {name: getattr(self, name) for name in (*self._saved, "user_factors", "item_factors")}
+        if "dtype" in state:
+            state["dtype"] = np.dtype(state["dtype"]).name
+        if "random_state" in state:
+            state["random_state"] = encode_random_state(state["random_state"])
+        write_npz(file, {name: value for name, value in state.items() if value is not None})
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if "factors" not in state:
+            raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry 'factors'")
+        for name in self._saved:
+            if name in state:
+                setattr(self, name, state[name])
+        if "dtype" in state:
+            self.dtype = np.dtype(state["dtype"])
+        if "random_state" in state:
+            self.random_state = decode_random_state(state["random_state"])
+        users, items = state.get("user_factors"), state.get("item_factors")
+        for name, factors in (("user_factors", users), ("item_factors", items)):
+            if factors is not None and (np.ndim(factors) != 2 or factors.dtype.kind != "f"):
+                raise ModelLoadError(f"{name} of the file must be a matrix of floats")
+        if (users is None) != (items is None) or (users is not None and users.shape[1] != items.shape[1]):
+            raise ModelLoadError("the file must hold user_factors and item_factors of the same width, or neither")
+        self.user_factors, self.item_factors = users, items
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    def _factors(self, side: str) -> Factors:
+        """``user_factors`` or ``item_factors``, as an array that a kernel takes."""
+        factors = getattr(self, side)
+        if factors is None:
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
+        factors = np.asarray(factors)
+        if factors.ndim != 2:
+            raise ValueError(f"{side} must have two dimensions, got shape {factors.shape}")
+        return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
+
+    def _similar(
+        self,
+        queries: Callable[[slice], Factors],
+        n: int,
+        scalar: bool,
+        factors: Factors,
+        N: int,
+        only: NDArray[np.int64] | None,
+        drop: NDArray[np.int32] | None,
+    ) -> tuple[Ids, Scores]:
+        def directions(rows: slice) -> Factors:
+            vectors = queries(rows)
+            return vectors / _norms(vectors)[:, None]
+
+        return self._topk(directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
+
+    def _topk(
+        self,
+        queries: Callable[[slice], Factors],
+        n: int,
+        scalar: bool,
+        factors: Factors,
+        N: int,
+        only: NDArray[np.int64] | None,
+        drop: NDArray[np.int32] | None,
+        exclude: Counts | None = None,
+        cosine: bool = False,
+    ) -> tuple[Ids, Scores]:
+        """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
+        ids = np.empty((n, N), dtype=np.int32)
+        scores = np.empty((n, N), dtype=factors.dtype)
+        index = self._kernels.prepare(factors, only, cosine=cosine, queries=n)
+        batch = int(max(512, BATCH_FLOP / max(2 * factors.size, 1)))
+        for start in range(0, n, batch):
+            rows = slice(start, min(start + batch, n))
+            vectors = queries(rows)
+            if exclude is not None:
+                of_rows = exclude._replace(indptr=exclude.indptr[start : rows.stop + 1])
+            if vectors.shape[1] != factors.shape[1]:
+                raise ValueError(
+                    f"user_factors and item_factors must have the same width, got {vectors.shape[1]} and "
+                    f"{factors.shape[1]}"
+                )
+            ids[rows], scores[rows] = self._kernels.topk(
+                vectors.astype(factors.dtype, copy=False),
+                index,
+                N,
+                exclude=None if exclude is None else of_rows,
+                drop=drop,
+                num_threads=self.num_threads,
+            )
+        if only is not None:
+            ids = ids.astype(np.int64)
+        return (ids[0], scores[0]) if scalar else (ids, scores)
+
+
+def _norms(factors: Factors) -> Factors:
+    norms: Factors = np.linalg.norm(factors, axis=1)
+    norms[norms == 0] = ZERO_NORM
+    return norms

@@ -6,7 +6,7 @@ They satisfy :class:`implicit_core._kernels.Kernels` and favour clarity over spe
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
@@ -49,21 +49,21 @@ def least_squares(
             elif cg_steps is None:
                 X[u] = _exact(*linear_system(counts, u, Y, gram, diag[u], policy), u)
             else:
-                X[u] = _conjugate_gradient(_row(counts, u, Y, policy), gram, diag[u], X[u], cg_steps)
+                X[u] = _conjugate_gradient(_row(counts, u, Y, policy, gram.dtype), gram, diag[u], X[u], cg_steps)
 
 
-def _row(counts: Counts, u: int, Y: Factors, policy: Policy) -> tuple[Factors, Factors, Factors]:
+def _row(counts: Counts, u: int, Y: Factors, policy: Policy, dtype: DTypeLike) -> tuple[Factors, Factors, Factors]:
     """Fixed factors, weights and right-hand sides of the stored entries of row u."""
     stored = slice(counts.indptr[u], counts.indptr[u + 1])
     weight, rhs = entries(counts.values[stored], policy)
-    return Y[counts.indices[stored]], weight.astype(Y.dtype), rhs.astype(Y.dtype)
+    return Y[counts.indices[stored]].astype(dtype), weight.astype(dtype), rhs.astype(dtype)
 
 
 def linear_system(
     counts: Counts, u: int, Y: Factors, gram: NDArray[np.floating], ridge: float, policy: Policy
 ) -> tuple[Factors, Factors]:
-    """A and b of the linear system A x = b of row u."""
-    y, weight, rhs = _row(counts, u, Y, policy)
+    """A and b of the linear system A x = b of row u, in the type of ``gram``."""
+    y, weight, rhs = _row(counts, u, Y, policy, gram.dtype)
     return gram + ridge * np.eye(len(gram), dtype=gram.dtype) + y.T @ (weight[:, None] * y), y.T @ rhs
 
 
@@ -81,7 +81,8 @@ def _conjugate_gradient(
     y, weight, rhs = row
 
     def product(v: Factors) -> Factors:
-        return gram @ v + ridge * v + y.T @ (weight * (y @ v))
+        Av: Factors = gram @ v + ridge * v + y.T @ (weight * (y @ v))
+        return Av
 
     r = y.T @ rhs - product(x)
     p, rsold = r, r @ r
@@ -101,8 +102,8 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     """Σ over stored entries of w s² − 2 b s + b, s = x_u · y_i: what they add to the squared error of all cells."""
     total = 0.0
     for u in range(X.shape[0]):
-        y, weight, rhs = _row(counts, u, Y, policy)
-        s = (y @ X[u]).astype(np.float64)
+        y, weight, rhs = _row(counts, u, Y, policy, np.float64)
+        s = y @ X[u]
         total += float(np.sum(weight * s * s - 2 * rhs * s + rhs))
     return total
 

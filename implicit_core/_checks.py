@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -27,6 +28,22 @@ def check_count(value: Any, name: str, minimum: int = 0) -> int:
     if count < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {count}")
     return count
+
+
+def check_number(value: Any, name: str, minimum: float = -np.inf) -> float:
+    """A finite real number of at least ``minimum``.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not minimum <= float(value) < np.inf or float(value) == -np.inf:
+        raise ValueError(
+            f"{name} must be a finite number{f' of at least {minimum}' if minimum > -np.inf else ''}, got {value}"
+        )
+    return float(value)
 
 
 def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
@@ -91,9 +108,13 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     ------
     ValueError
         The number of rows fits neither case, the matrix looks transposed, or a column is unknown.
+    IndexError
+        The ids are not one-dimensional, or negative.
     """
     name, id_name = names
     ids = np.atleast_1d(np.asarray(ids))
+    if ids.ndim != 1:
+        raise IndexError(f"{id_name} must be one id or a one-dimensional sequence of ids, got shape {ids.shape}")
     rows, columns = matrix.shape
     if columns == known[0] != known[1]:
         raise ValueError(

@@ -51,7 +51,7 @@ class DeviceClass(ABCMeta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The signature of the constructor, which that of ``__call__`` would hide."""
-        signature = inspect.signature(cls.__init__)
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]  # cls is a class, not an instance
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 

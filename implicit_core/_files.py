@@ -15,7 +15,7 @@ import numpy as np
 from implicit_core.utils import ModelLoadError
 
 
-def with_suffix(path: Any) -> Path:
+def with_suffix(path: str | os.PathLike[str]) -> Path:
     """The path as ``numpy.savez`` would write it."""
     path = Path(os.fspath(path))
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import os
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +58,8 @@ def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: i
     return np.unique(np.concatenate([[start], boundaries, [stop]])).astype(np.int64)
 
 
+MOST_THREADS = 1024  #: more are a mistake, and scratch space is allotted to each
+
 _threads_started = False  # whether an OpenMP pool of more than one thread may live in this process
 _forked_from_threads = False
 
@@ -72,10 +75,15 @@ def effective_threads(num_threads: int) -> int:
         is always 1, since the OpenMP run-time of gcc does not survive a fork.
     """
     global _threads_started
+    try:
+        num_threads = operator.index(num_threads)
+    except TypeError:
+        raise TypeError(f"num_threads must be an integer, got {num_threads!r}") from None
     if _forked_from_threads:
         return 1
     if num_threads <= 0:
         num_threads = max(_available_threads() + (num_threads + 1 if num_threads < 0 else 0), 1)
+    num_threads = min(num_threads, MOST_THREADS)
     _threads_started = _threads_started or num_threads > 1
     return num_threads
 

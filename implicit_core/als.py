@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,7 +14,7 @@ from scipy.linalg import cho_factor, cho_solve
 from tqdm.auto import tqdm
 
 from implicit_core import _arrays, gpu
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_number
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import dense_loss, half_step, solve, total_confidence
@@ -292,20 +292,18 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         user_weights : tuple
             Cholesky factor of A, to pass to the next call for this user.
         """
-        items = self._factors("item_factors").astype(np.float64, copy=False)
+        items = self._factors("item_factors")
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
         row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
         counts = to_counts(confidences(row, self.alpha, "user_items"))
         with one_blas_thread:
             if user_weights is None:
-                A, _ = _arrays.linear_system(
-                    counts, 0, items, self._gram("item_factors"), self.regularization, self._policy()
-                )
-                user_weights = cho_factor(A)
+                gram, ridge, policy = self._gram("item_factors"), self.regularization, self._policy()
+                user_weights = cho_factor(_arrays.linear_system(counts, 0, items, gram, ridge, policy)[0])
             _, rhs = _arrays.entries(counts.values, self._policy())
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
-            contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid]))
+            contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid].astype(np.float64)))
         best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
         return (
             float(contribution.sum()),
@@ -327,10 +325,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_count(self.factors, "factors", 1)
         check_count(self.iterations, "iterations")
         check_count(self.cg_steps, "cg_steps", 1)
-        if not (np.isscalar(self.regularization) and 0 <= float(self.regularization) < np.inf):
-            raise ValueError(f"regularization must be a number of at least 0, got {self.regularization!r}")
-        if not (np.isscalar(self.alpha) and np.isfinite(float(self.alpha))):
-            raise ValueError(f"alpha must be a finite number, got {self.alpha!r}")
+        check_number(self.regularization, "regularization", 0)
+        check_number(self.alpha, "alpha")
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
 
@@ -413,6 +409,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         if np.ndim(ids) != 1:
             raise TypeError(f"{names[1]} must be a sequence of ids, got {ids!r}")
         ids = check_ids(ids, np.iinfo(np.int32).max, names[1])
+        matrix = to_csr(as_rows(matrix), names[0])
         if matrix.shape[0] != len(ids):
             raise ValueError(f"{names[0]} must have one row for each of {names[1]} ({len(ids)}), got {matrix.shape[0]}")
         solved = self._recalculate(ids, matrix, side, other, names)
@@ -430,7 +427,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         factors = np.require(getattr(self, side), self.dtype, ["C", "A", "W"])
         known, width = factors.shape
         if rows <= known:
-            return factors
+            return cast(Factors, factors)
         buffer = self._cache.get(f"{side} buffer")
         if (
             buffer is None

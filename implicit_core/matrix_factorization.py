@@ -18,6 +18,7 @@ from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
 
 BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
+BATCH_RESULTS = 2**24  #: bound on the results of a batch, which are copied to where they belong
 
 
 class MatrixFactorizationBase(RecommenderBase):
@@ -70,7 +71,7 @@ class MatrixFactorizationBase(RecommenderBase):
         scalar = np.ndim(userid) == 0
         if not recalculate_user:
             userid = check_ids(np.atleast_1d(np.asarray(userid)), len(users), "userid")
-        liked = None
+        liked: Any = None
         if filter_already_liked_items or recalculate_user:
             liked = as_rows(user_items)
             if getattr(liked, "format", None) != "csr":
@@ -190,7 +191,8 @@ class MatrixFactorizationBase(RecommenderBase):
             self.dtype = np.dtype(state["dtype"])
         if "random_state" in state:
             self.random_state = decode_random_state(state["random_state"])
-        users, items = state.get("user_factors"), state.get("item_factors")
+        users: Any = state.get("user_factors")
+        items: Any = state.get("item_factors")
         for name, factors in (("user_factors", users), ("item_factors", items)):
             if factors is not None and (np.ndim(factors) != 2 or factors.dtype.kind != "f"):
                 raise ModelLoadError(f"{name} of the file must be a matrix of floats")
@@ -243,7 +245,7 @@ class MatrixFactorizationBase(RecommenderBase):
         ids = np.empty((n, N), dtype=np.int32)
         scores = np.empty((n, N), dtype=factors.dtype)
         index = self._kernels.prepare(factors, only, cosine=cosine, queries=n)
-        batch = int(max(512, BATCH_FLOP / max(2 * factors.size, 1)))
+        batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
             vectors = queries(rows)

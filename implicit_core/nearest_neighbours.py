@@ -96,4 +96,5 @@ def _floats(X: Any) -> coo_matrix:
 def _idf(X: coo_matrix) -> NDArray[np.float64]:
     """Inverse document frequency of each column; 0 for a matrix without rows."""
     stored = np.bincount(X.col, minlength=X.shape[1])
-    return np.log(max(X.shape[0], 1)) - np.log1p(stored)
+    idf: NDArray[np.float64] = np.log(max(X.shape[0], 1)) - np.log1p(stored)
+    return idf

@@ -11,10 +11,16 @@ from implicit_core.cpu import _als, _topk
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
+THREAD_WORK = 2**21  #: multiplications that are worth another thread
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 PACK_FROM = 256  #: queries from which on packing the items pays
+
+
+def _useful_threads(num_threads: int, work: int) -> int:
+    """As many threads as are asked for, but none with so little to do that waking it takes longer."""
+    return min(effective_threads(num_threads), 1 + work // THREAD_WORK)
 
 
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
@@ -27,7 +33,7 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
         threads = effective_threads(num_threads)
         scratch = np.empty((threads, _als.GRAM_HEIGHT * width))
         _als.gram(np.ascontiguousarray(Y), -(-rows // blocks), partial, scratch, threads)
-    upper = np.triu(partial.sum(axis=0)[:factors, :factors])
+    upper: NDArray[np.float64] = np.triu(partial.sum(axis=0)[:factors, :factors])
     return upper + np.triu(upper, 1).T
 
 
@@ -44,13 +50,15 @@ def least_squares(
 ) -> None:
     """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
     start, stop, _ = rows.indices(X.shape[0])
-    factors, threads = X.shape[1], effective_threads(num_threads)
     if start >= stop or counts.indptr[start] == counts.indptr[stop]:
         X[start:stop] = 0
         return
+    factors = X.shape[1]
+    work = int(counts.indptr[stop] - counts.indptr[start]) + (stop - start) * factors
+    threads = _useful_threads(num_threads, work * factors)
     chunks = split_rows(counts.indptr, rows, factors / 2, CHUNKS_PER_THREAD * threads)
     longest = int(np.diff(counts.indptr[start : stop + 1]).max())
-    work = factors * (factors + 1) if cg_steps is None else 3 * factors
+    work_space = factors * (factors + 1) if cg_steps is None else 3 * factors
     failed = np.empty(len(chunks) - 1, dtype=np.int64)
     _als.least_squares(
         counts.indptr,
@@ -64,7 +72,7 @@ def least_squares(
         policy.observed,
         -1 if cg_steps is None else cg_steps,
         chunks,
-        np.empty((threads, 2 * longest + work), dtype=X.dtype),
+        np.empty((threads, 2 * longest + work_space), dtype=X.dtype),
         failed,
         threads,
     )
@@ -133,7 +141,7 @@ def topk(
     found = min(k, candidates)
     if n == 0 or found == 0:
         return np.full((n, k), -1, dtype=np.int32), np.full((n, k), np.finfo(dtype).min, dtype=dtype)
-    threads = effective_threads(num_threads)
+    threads = _useful_threads(num_threads, n * candidates * index.factors.shape[1])
     lanes = _topk.PANEL_BYTES // dtype.itemsize
     panels = -(-candidates // lanes)
     block = max(1, min(QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))

@@ -1,0 +1,44 @@
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRAM_HEIGHT: Final[int]
+GRAM_WIDTH: Final[int]
+
+def least_squares(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[Any],
+    X: NDArray[Any],
+    Y: NDArray[Any],
+    gram: NDArray[Any],
+    diag: NDArray[Any],
+    alpha: float,
+    policy: int,
+    cg_steps: int,
+    chunks: NDArray[np.int64],
+    scratch: NDArray[Any],
+    failed: NDArray[np.int64],
+    num_threads: int,
+) -> None: ...
+def row_errors(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[Any],
+    X: NDArray[Any],
+    Y: NDArray[Any],
+    alpha: float,
+    policy: int,
+    chunks: NDArray[np.int64],
+    scratch: NDArray[Any],
+    errors: NDArray[np.float64],
+    num_threads: int,
+) -> None: ...
+def gram(
+    Y: NDArray[Any],
+    block: int,
+    partial: NDArray[np.float64],
+    scratch: NDArray[np.float64],
+    num_threads: int,
+) -> None: ...

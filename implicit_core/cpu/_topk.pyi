@@ -1,0 +1,34 @@
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PANEL_BYTES: Final[int]
+BEST_BYTES: Final[int]
+
+def pack_candidates(
+    items: NDArray[Any],
+    ids: NDArray[np.int32],
+    packed: NDArray[Any],
+    norms: NDArray[np.float64],
+    num_threads: int,
+) -> None: ...
+def topk(
+    queries: NDArray[Any],
+    items: NDArray[Any],
+    ids: NDArray[np.int32],
+    cosine: bool,
+    packed: NDArray[Any] | None,
+    norms: NDArray[np.float64] | None,
+    exclude_indptr: NDArray[np.int64] | None,
+    exclude_indices: NDArray[np.int32] | None,
+    drop: NDArray[np.int32],
+    blocks: NDArray[np.int64],
+    slices: NDArray[np.int64],
+    best_ids: NDArray[np.int32],
+    best_scores: NDArray[Any],
+    heaps: NDArray[np.int8],
+    states: NDArray[np.int8],
+    panels: NDArray[Any],
+    num_threads: int,
+) -> None: ...

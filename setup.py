@@ -28,12 +28,15 @@ if SANITIZE:
     compile_args += ["-g", "-O1", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
     link_args += [f"-fsanitize={SANITIZE}"]
 
+# A folder per kind of build, so that none takes over what another has compiled.
+BUILD = "/".join(["build", "debug" if DEBUG else "release", *(SANITIZE or "").split(",")]).rstrip("/")
 HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "isa", "span", "topk")]
 extensions = [
     Extension(
         f"implicit_core.cpu._{name}",
         [f"implicit_core/cpu/_{name}.pyx"],
         depends=HEADERS,
+        include_dirs=["implicit_core/cpu"],
         language="c++",
         extra_compile_args=compile_args,
         extra_link_args=link_args,
@@ -42,16 +45,19 @@ extensions = [
 ]
 
 setup(
+    options={"build": {"build_base": BUILD}},
     ext_modules=cythonize(
         extensions,
+        build_dir=BUILD,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
             "wraparound": False,
             "initializedcheck": DEBUG,
             "cdivision": True,
-            "binding": False,
+            "binding": True,  # signatures, for stubtest
+            "autotestdict": False,
             "freethreading_compatible": True,
         },
-    )
+    ),
 )

@@ -137,7 +137,7 @@ def topk(
     norms = np.where(norms == 0, ZERO_NORM, norms).astype(queries.dtype)
     with one_blas_thread, np.errstate(over="ignore", invalid="ignore"):
         for q, query in enumerate(queries):
-            score = candidates @ query / norms
+            score = (candidates * query).sum(axis=1) / norms  # one by one, so that a score depends on its item alone
             score[~(score >= lowest)] = lowest
             if drop is not None:
                 score[np.isin(index.ids, drop)] = lowest

@@ -48,23 +48,20 @@ def read_npz(file: Any) -> dict[str, Any]:
         Not an ``.npz`` file, or one with members that are not plain arrays.
     """
     if not hasattr(file, "read"):
-        path = Path(os.fspath(file))
-        file = path if path.suffix == ".npz" else with_suffix(path)
-        if not file.exists():
-            raise FileNotFoundError(f"there is no model file {file}")
+        path = with_suffix(file)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no model file {path}")
+        with path.open("rb") as stream:
+            return read_npz(stream)
     try:
-        with np.load(file, allow_pickle=False) as members:
-            if not isinstance(members, np.lib.npyio.NpzFile):
-                raise ModelLoadError("the file holds a single array, not a model")
-            arrays = {name: members[name] for name in members.files}
-    except ModelLoadError:
-        raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        members = np.load(file, allow_pickle=False)
+        arrays = {name: members[name] for name in members.files}
+        return {name: array.item() if array.ndim == 0 else array for name, array in arrays.items()}
+    except (ValueError, AttributeError, EOFError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelLoadError(
             f"this is not a model file that save() wrote: {error}. A model pickled by another library, or saved by "
             "implicit with a Generator as random_state, cannot be read; save it with an int random_state"
         ) from error
-    return {name: array.item() if array.ndim == 0 else array for name, array in arrays.items()}
 
 
 def encode_random_state(random_state: Any) -> Any:

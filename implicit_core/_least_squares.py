@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._arrays import entries
 from implicit_core._kernels import Kernels, split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, to_counts
 
 PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
+BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
 
 def solve(
@@ -41,11 +43,13 @@ def dense_loss(XtX: NDArray[np.float64], YtY: NDArray[np.float64], regularizatio
     return float(np.vdot(XtX, YtY) + regularization * (np.trace(XtX) + np.trace(YtY)))
 
 
-def total_confidence(counts: Counts, alpha: float) -> float:
+def total_confidence(counts: Counts, policy: Policy) -> float:
     """Σ of the confidences of all cells: 1 where nothing is stored."""
-    values, block = counts.values, 2**20
-    stored = sum(float(np.abs(values[i : i + block]).sum(dtype=np.float64)) for i in range(0, len(values), block))
-    return abs(alpha) * stored + counts.shape[0] * counts.shape[1] - len(values)
+    total = float(counts.shape[0] * counts.shape[1])
+    for start in range(0, len(counts.values), BLOCK):
+        weight, _ = entries(counts.values[start : start + BLOCK], policy)
+        total += float(weight.sum())  # what a stored cell has above 1
+    return total
 
 
 def half_step(
@@ -81,7 +85,7 @@ def calculate_loss(
     counts = _checked(Cui, X, Y)
     XtX, YtY = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     stored = kernels.stored_error(counts, X, Y, Policy(), num_threads)
-    return (stored + dense_loss(XtX, YtY, regularization)) / total_confidence(counts, 1.0)
+    return (stored + dense_loss(XtX, YtY, regularization)) / total_confidence(counts, Policy())
 
 
 def _checked(Cui: Matrix, X: Factors, Y: Factors) -> Counts:

@@ -179,7 +179,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Ciu = to_counts(matrix.T.tocsr())
         self._initialize(*matrix.shape)
         callback = callback or self.fit_callback
-        total = total_confidence(Cui, self.alpha) if self.calculate_training_loss else 0.0
+        total = total_confidence(Cui, self._policy()) if self.calculate_training_loss else 0.0
         loss = None
         with tqdm(total=self.iterations, disable=not show_progress) as progress:
             for iteration in range(self.iterations):
@@ -295,6 +295,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         items = self._factors("item_factors")
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
+        if matrix.shape[0] != 1:
+            check_ids([userid], matrix.shape[0], "userid")
         row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
         counts = to_counts(confidences(row, self.alpha, "user_items"))
         with one_blas_thread:

@@ -173,13 +173,13 @@ class MatrixFactorizationBase(RecommenderBase):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot recalculate items")
 
-    def save(self, file: Any) -> None:  # noqa: D102
+    def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
         state = {name: getattr(self, name) for name in (*self._saved, "user_factors", "item_factors")}
         if "dtype" in state:
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
             state["random_state"] = encode_random_state(state["random_state"])
-        write_npz(file, {name: value for name, value in state.items() if value is not None})
+        write_npz(fileobj_or_path, {name: value for name, value in state.items() if value is not None})
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "factors" not in state:
@@ -188,6 +188,8 @@ class MatrixFactorizationBase(RecommenderBase):
             if name in state:
                 setattr(self, name, state[name])
         if "dtype" in state:
+            if state["dtype"] not in ("float16", "float32", "float64"):
+                raise ModelLoadError(f"dtype of the file must name a type of float, got {state['dtype']!r}")
             self.dtype = np.dtype(state["dtype"])
         if "random_state" in state:
             self.random_state = decode_random_state(state["random_state"])

@@ -155,12 +155,12 @@ class RecommenderBase(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def save(self, file: Any) -> None:
+    def save(self, fileobj_or_path: Any) -> None:
         """Write the model to an ``.npz`` file.
 
         Parameters
         ----------
-        file : str, path or binary file object
+        fileobj_or_path : str, path or binary file object
             The suffix ``.npz`` is added to a path without it. An existing file is replaced only once the new one is
             complete.
         """

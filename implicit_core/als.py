@@ -295,7 +295,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         items = self._factors("item_factors")
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
-        if matrix.shape[0] != 1:
+        if 1 < matrix.shape[0] >= len(self._factors("user_factors")):
             check_ids([userid], matrix.shape[0], "userid")
         row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
         counts = to_counts(confidences(row, self.alpha, "user_items"))

@@ -12,6 +12,7 @@ from scipy import sparse
 import implicit_core.cpu.als
 from implicit_core import _least_squares
 from implicit_core.als import AlternatingLeastSquares
+from implicit_core.cpu import kernels
 from implicit_core.cpu.als import calculate_loss, least_squares, least_squares_cg
 from implicit_core.recommender_base import ModelFitError, NotFittedError
 from implicit_core.utils import ParameterWarning
@@ -315,7 +316,8 @@ def test_the_array_programs_give_the_factors_of_the_kernels(matrix, use_cg, dtyp
         np.testing.assert_allclose(first, second, rtol=0, atol=tolerance)
 
 
-def test_the_factors_have_the_same_bits_for_any_number_of_threads(use_cg, dtype):
+def test_the_factors_have_the_same_bits_for_any_number_of_threads(use_cg, dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "THREAD_WORK", 1)
     matrix = as_csr(stored(700, 300))
     models = [
         fitted(matrix, factors=19, use_cg=use_cg, dtype=dtype, num_threads=threads)
@@ -325,7 +327,8 @@ def test_the_factors_have_the_same_bits_for_any_number_of_threads(use_cg, dtype)
         assert_same_factors(models[0], model)
 
 
-def test_a_partial_fit_has_the_same_bits_for_any_number_of_threads(dtype):
+def test_a_partial_fit_has_the_same_bits_for_any_number_of_threads(dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "THREAD_WORK", 1)
     matrix = as_csr(stored(700, 300))
     models = [fitted(matrix[:400], num_threads=threads, dtype=dtype) for threads in (1, 2, 3, 4)]
     for model in models:
@@ -575,6 +578,15 @@ def test_going_on_with_another_shape_is_refused(matrix, rows, columns, side):
     assert_same_factors(model, fitted(other))
 
 
+def test_a_second_fit_sees_factors_that_were_written_in_place(matrix, use_cg):
+    models = [fitted(matrix, use_cg=use_cg) for _ in range(2)]
+    models[0].item_factors *= 2
+    models[1].item_factors = models[1].item_factors * 2
+    for model in models:
+        model.fit(matrix, show_progress=False)
+    assert_same_factors(*models)
+
+
 def test_going_on_with_another_number_of_factors_is_refused(matrix):
     model = fitted(matrix)
     model.factors = FACTORS + 1
@@ -755,13 +767,14 @@ def test_new_ids_can_be_asked_for_after_a_partial_fit(matrix):
     np.testing.assert_allclose(model.YtY, factors.T @ factors, rtol=1e-5)
 
 
-def test_a_partial_fit_uses_the_fixed_side_as_it_is_now(matrix):
-    """Items that a partial fit changed count in the next fold-in of a user."""
+@pytest.mark.parametrize("changed", [[1, 2], [1, ITEMS]])
+def test_a_partial_fit_uses_the_fixed_side_as_it_is_now(matrix, changed):
+    """Items that a partial fit changed, in place or by growth, count in the next fold-in of a user."""
     model = fitted(matrix, dtype=np.float64, regularization=0.1)
     model.recalculate_user(0, matrix[0])
-    model.partial_fit_items([1, ITEMS], matrix.T.tocsr()[[6, 7]])
-    cells = np.full((1, ITEMS + 1), np.nan)
-    cells[0, [0, 1, ITEMS]] = 2, 1, 3
+    model.partial_fit_items(changed, matrix.T.tocsr()[[6, 7]])
+    cells = np.full((1, len(model.item_factors)), np.nan)
+    cells[0, [0, *changed]] = 2, 1, 3
     assert_stationary(cells, model.recalculate_user([0], as_csr(cells)), model.item_factors, 0.1)
 
 

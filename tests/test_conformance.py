@@ -15,6 +15,7 @@ from scipy import sparse
 import implicit_core.cpu.als
 from implicit_core import matrix_factorization
 from implicit_core.als import AlternatingLeastSquares
+from implicit_core.cpu import kernels
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import ParameterWarning
 
@@ -601,7 +602,8 @@ def test_oneself_is_the_most_similar_with_score_one(model, side):
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 0, -1, -100])
-def test_the_number_of_threads_changes_no_bit(model, make, matrix, threads):
+def test_the_number_of_threads_changes_no_bit(model, make, matrix, threads, monkeypatch):
+    monkeypatch.setattr(kernels, "THREAD_WORK", 1)  # so that small work is shared out too
     many = make(num_threads=threads)
     many.fit(matrix, show_progress=False)
     assert many.num_threads == threads
@@ -612,8 +614,9 @@ def test_the_number_of_threads_changes_no_bit(model, make, matrix, threads):
     assert_result(many.recommend(3, matrix[3]), model.recommend(3, matrix[3]))
 
 
-def test_a_large_catalogue_on_several_threads_is_ranked_by_definition(model):
+def test_a_large_catalogue_on_several_threads_is_ranked_by_definition(model, monkeypatch):
     """So many items that one query is shared out among the threads, with ties between their parts."""
+    monkeypatch.setattr(kernels, "THREAD_WORK", 1)
     large = copy.deepcopy(model)
     random = np.random.default_rng(0)
     large.item_factors = random.integers(-3, 4, size=(20_011, 5)).astype(model.item_factors.dtype)

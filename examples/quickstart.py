@@ -1,4 +1,4 @@
-"""From the embedded data set to recommendations: which Debian packages belong together?
+"""From the embedded data set to recommendations: Debian packages that belong together.
 
 The "users" are Debian packages, the "items" what they depend on or recommend. Nothing is downloaded.
 

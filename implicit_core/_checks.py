@@ -115,6 +115,8 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     ids = np.atleast_1d(np.asarray(ids))
     if ids.ndim != 1:
         raise IndexError(f"{id_name} must be one id or a one-dimensional sequence of ids, got shape {ids.shape}")
+    if ids.dtype.kind in "iu" and ids.min(initial=0) < 0:
+        raise IndexError(f"{id_name} must not be negative, got {ids.min()}")
     rows, columns = matrix.shape
     if columns == known[0] != known[1]:
         raise ValueError(
@@ -124,8 +126,6 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     if rows == len(ids):
         check_structure(matrix, name)
     elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > ids.max(initial=-1):
-        if ids.min(initial=0) < 0:
-            raise IndexError(f"{id_name} must hold ids from 0 to {rows - 1}, got {ids.min()}")
         starts, stops = matrix.indptr[ids], matrix.indptr[ids + 1]
         if (starts < 0).any() or (stops < starts).any() or (stops > min(len(matrix.indices), len(matrix.data))).any():
             raise ValueError(f"{name} is not a valid CSR matrix: indptr does not rise, or ends beyond its indices")

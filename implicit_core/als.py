@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -327,6 +328,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_count(self.factors, "factors", 1)
         check_count(self.iterations, "iterations")
         check_count(self.cg_steps, "cg_steps", 1)
+        check_count(self.num_threads, "num_threads", -sys.maxsize)
         check_number(self.regularization, "regularization", 0)
         check_number(self.alpha, "alpha")
         if self.dtype not in (np.float32, np.float64):
@@ -424,24 +426,18 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         """Factors of at least ``rows`` rows that may be written, new ones zero.
 
         They lie in a buffer that doubles when it is full, so that adding rows one by one copies each a constant
-        number of times.
+        number of times. It is used only while the factors are the very view of it that was set here.
         """
-        factors = np.require(getattr(self, side), self.dtype, ["C", "A", "W"])
+        factors: Factors = np.require(getattr(self, side), self.dtype, ["C", "A", "W"])
         known, width = factors.shape
         if rows <= known:
-            return cast(Factors, factors)
-        buffer = self._cache.get(f"{side} buffer")
-        if (
-            buffer is None
-            or len(buffer) < rows
-            or factors.base is not buffer
-            or not np.shares_memory(factors[:1], buffer[:1])
-        ):
+            return factors
+        buffer, view = self._cache.get(f"{side} buffer", (factors, None))
+        if view is not factors or len(buffer) < rows:
             buffer = np.zeros((max(rows, 2 * known), width), dtype=self.dtype)
             buffer[:known] = factors
-            self._cache[f"{side} buffer"] = buffer
-        buffer[known:rows] = 0
-        return buffer[:rows]
+        self._cache[f"{side} buffer"] = buffer, buffer[:rows]
+        return self._cache[f"{side} buffer"][1]
 
     def _aligned(self, matrix: Matrix, ids: Any, side: str, other: str, names: tuple[str, str]) -> Matrix:
         return aligned_rows(matrix, ids, (len(self._factors(side)), len(self._factors(other))), names)

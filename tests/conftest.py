@@ -1,9 +1,32 @@
 """Fixtures that several test files share."""
 
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Return a function that runs Python with these arguments and environment variables, and returns what came.
+
+    The process imports what this one imports, whatever the folder that the tests were started in.
+    """
+
+    def run(*arguments, **variables):
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **variables}
+        command = [sys.executable, *arguments]
+        folder = Path(__file__).parent
+        return subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=300
+        )
+
+    return run
 
 
 @pytest.fixture

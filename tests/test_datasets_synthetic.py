@@ -1,9 +1,6 @@
 """The generator of synthetic data."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,23 +170,21 @@ def test_a_parameter_out_of_range_is_refused(option, text):
         make_implicit(**option)
 
 
-def peak_bytes(call, folder):
+def peak_bytes(call, run_python):
     """Return the highest memory use of a fresh process that runs `call`."""
     code = (
         f"from implicit_core.datasets.synthetic import *\n{call}\n"
         "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     )
-    # Another folder and this process's path, so that the child imports the package that is tested here.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
     return int(done.stdout) * 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_grows_by_little_more_than_the_result(tmp_path):
-    small = peak_bytes("make_implicit(100_000, 50_000, 1_200_000, random_state=0)", tmp_path)
-    large = peak_bytes("make_implicit(100_000, 50_000, 3_200_000, random_state=0)", tmp_path)
+def test_memory_grows_by_little_more_than_the_result(run_python):
+    small = peak_bytes("make_implicit(100_000, 50_000, 1_200_000, random_state=0)", run_python)
+    large = peak_bytes("make_implicit(100_000, 50_000, 3_200_000, random_state=0)", run_python)
     assert large - small < 2_000_000 * 14
 
 

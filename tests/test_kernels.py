@@ -2,9 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -358,7 +355,7 @@ def test_no_queries_and_no_candidates_give_empty_or_padded_results(kernels, dtyp
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "unknown"])
-def test_every_instruction_set_gives_the_same_results_within_rounding(isa):
+def test_every_instruction_set_gives_the_same_results_within_rounding(isa, run_python):
     script = """
 import numpy as np, sys
 from implicit_core import _arrays
@@ -384,9 +381,7 @@ for dtype, tolerance in ((np.float32, 3e-4), (np.float64, 1e-10)):
             assert np.array_equal(plain[0][0], ids[0]) and np.array_equal(plain[1][0], scores[0])
 print("same")
 """
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    environment = {**os.environ, "IMPLICIT_CORE_ISA": isa, "PYTHONPATH": path}
-    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    result = run_python("-c", script, IMPLICIT_CORE_ISA=isa)
     assert result.stdout == "same\n", result.stderr
 
 

@@ -1,8 +1,5 @@
 """Bounds on memory, measured as the peak of a process of its own."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,16 +29,21 @@ rng = np.random.default_rng(0)
 """
 
 
-def run(script: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run([sys.executable, "-c", PRELUDE + script], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run(run_python):
+    """Return a function that gives the output of a script."""
+
+    def output(script):
+        result = run_python("-c", PRELUDE + script)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return output
 
 
 @pytest.mark.parametrize("values", ["float32", "float64"])
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
-def test_fit_needs_the_factors_one_transpose_and_little_more(values, alpha):
+def test_fit_needs_the_factors_one_transpose_and_little_more(run, values, alpha):
     """At this size 32 MB would hide no copy of the 40 MB or 80 MB of values."""
     assert (
         run(f"""
@@ -60,7 +62,7 @@ print("within" if used <= bound else f"used {{used:.0f}} MB, bound {{bound:.0f}}
     )
 
 
-def test_batch_recommend_needs_a_copy_of_the_items_and_little_more():
+def test_batch_recommend_needs_a_copy_of_the_items_and_little_more(run):
     """All scores would take 24 GB, all gathered users another 61 MB."""
     assert (
         run("""

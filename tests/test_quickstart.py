@@ -1,9 +1,6 @@
 """The example that README.md begins with, run as a user runs it."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,14 +20,14 @@ SCIENTIFIC = {
 }
 
 
-def quickstart(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-W", "error", str(QUICKSTART), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
+@pytest.fixture(scope="module")
+def quickstart(run_python):
+    """Return a function that runs the example with arguments."""
+    return lambda *arguments: run_python("-W", "error", str(QUICKSTART), *arguments)
 
 
 @pytest.fixture(scope="module")
-def output() -> subprocess.CompletedProcess[str]:
+def output(quickstart):
     return quickstart()
 
 
@@ -56,13 +53,13 @@ def test_recommendations_for_a_scientific_package_are_python_packages(output):
     assert sum(name.startswith("python3-") for name in names) >= 3
 
 
-def test_other_packages_can_be_asked_for():
+def test_other_packages_can_be_asked_for(quickstart):
     output = quickstart("--package", "gimp", "--dependency", "ruby")
     assert "gimp could also depend on" in output.stdout
     assert "similar to ruby" in output.stdout
 
 
-def test_an_unknown_package_is_named():
+def test_an_unknown_package_is_named(quickstart):
     output = quickstart("--package", "no-such-package")
     assert output.returncode == 1
     assert "'no-such-package' is not in the data set" in output.stderr

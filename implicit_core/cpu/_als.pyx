@@ -26,7 +26,9 @@ cdef extern from "_als.h" nogil:
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x)
     Py_ssize_t GRAM_ROWS, GRAM_TILE
-    void gram_block[T](Span[const T] Y, Py_ssize_t rows, Py_ssize_t factors, Py_ssize_t width, double *out, double *work)
+    void gram_block[T](
+        Span[const T] Y, Py_ssize_t rows, Py_ssize_t factors, Py_ssize_t width, double *out, double *work
+    )
 
 GRAM_HEIGHT, GRAM_WIDTH = GRAM_ROWS, GRAM_TILE  # a thread's scratch for ``gram`` is GRAM_HEIGHT rows
 

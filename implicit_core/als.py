@@ -436,8 +436,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         if view is not factors or len(buffer) < rows:
             buffer = np.zeros((max(rows, 2 * known), width), dtype=self.dtype)
             buffer[:known] = factors
-        self._cache[f"{side} buffer"] = buffer, buffer[:rows]
-        return self._cache[f"{side} buffer"][1]
+        grown: Factors = buffer[:rows]
+        self._cache[f"{side} buffer"] = buffer, grown
+        return grown
 
     def _aligned(self, matrix: Matrix, ids: Any, side: str, other: str, names: tuple[str, str]) -> Matrix:
         return aligned_rows(matrix, ids, (len(self._factors(side)), len(self._factors(other))), names)

@@ -30,7 +30,7 @@ if SANITIZE:
 
 # A folder per kind of build, so that none takes over what another has compiled.
 BUILD = "/".join(["build", "debug" if DEBUG else "release", *(SANITIZE or "").split(",")]).rstrip("/")
-HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "isa", "span", "topk")]
+HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "bpr", "isa", "random", "span", "topk")]
 extensions = [
     Extension(
         f"implicit_core.cpu._{name}",
@@ -41,7 +41,7 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for name in ("als", "topk")
+    for name in ("als", "bpr", "topk")
 ]
 
 setup(

@@ -12,6 +12,8 @@ from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
+BPR_DRAWS = 2**20  #: steps that are drawn and put in order together
+BPR_BLOCKS = 16  #: of users and of items, between which steps are shared out; a power of two
 ZERO_NORM = 1e-10  #: stands for the norm of an all-zero vector
 
 
@@ -147,3 +149,87 @@ def topk(
             best = np.lexsort((index.ids, -score))[:k]
             ids[q, : len(best)], scores[q, : len(best)] = index.ids[best], score[best]
     return ids, scores
+
+
+def philox(key: int, epoch: int, n: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Two numbers of 64 random bits for each draw n: Philox4x32-10 (Salmon et al. 2011)."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = n & mask, n >> half, np.full_like(n, epoch), np.zeros_like(n)
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(10):
+        product0, product1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            (product1 >> half) ^ c1 ^ np.uint64(k0),
+            product1 & mask,
+            (product0 >> half) ^ c3 ^ np.uint64(k1),
+            product0 & mask,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c1 << half | c0, c3 << half | c2
+
+
+def bpr_draws(
+    counts: Counts, users: NDArray[np.int32], key: int, epoch: int, draws: NDArray[np.uint64], verify: bool
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Triples (user, liked, disliked) of the draws of an epoch, and which of them are skipped.
+
+    The user and the liked item are those of a stored entry, the disliked item is that of another, each drawn by
+    ⌊bits · entries / 2⁶⁴⌋. Skipped are triples of one item, and with ``verify`` those whose user has both.
+    """
+    entries = len(counts.indices)
+    first, second = ([int(bits) * entries >> 64 for bits in stream] for stream in philox(key, epoch, draws))
+    triples = np.column_stack([users[first], counts.indices[first], counts.indices[second]])
+    stored = set(zip(users.tolist(), counts.indices.tolist(), strict=True))
+    skipped = [i == j or (verify and (u, j) in stored) for u, i, j in triples.tolist()]
+    return triples, np.array(skipped, dtype=bool)
+
+
+def bpr_epoch(
+    counts: Counts,
+    users: NDArray[np.int32],
+    X: Factors,
+    Y: Factors,
+    learning_rate: float,
+    regularization: float,
+    key: int,
+    epoch: int,
+    verify: bool,
+    deterministic: bool = True,
+    num_threads: int = 0,
+) -> tuple[int, int]:
+    """An epoch of Bayesian personalized ranking in place: as many steps as there are entries, in a fixed order.
+
+    Returns how many triples were in the right order before their step, and how many draws were skipped.
+    """
+    correct = skipped = 0
+    for start in range(0, len(users), BPR_DRAWS):
+        draws = np.arange(start, min(start + BPR_DRAWS, len(users)), dtype=np.uint64)
+        triples, skip = bpr_draws(counts, users, key, epoch, draws, verify)
+        skipped += int(skip.sum())
+        triples = triples[~skip]
+        for user, i, j in triples[np.argsort(bpr_tasks(triples), kind="stable")]:
+            x, liked, disliked = X[user].copy(), Y[i].copy(), Y[j].copy()
+            z = 1 / (1 + np.exp(x @ (liked - disliked)))
+            correct += int(z < 0.5)
+            X[user, :-1] += learning_rate * (z * (liked - disliked) - regularization * x)[:-1]
+            Y[i] += learning_rate * (z * x - regularization * liked)
+            Y[j] += learning_rate * (-z * x - regularization * disliked)
+    return correct, skipped
+
+
+def bpr_tasks(triples: NDArray[np.int32], blocks: int = BPR_BLOCKS) -> NDArray[np.int64]:
+    """The task of each triple: all those of a task, in order, come before the tasks of a higher number.
+
+    Users and items fall into blocks. Tasks r · blocks … (r + 1) · blocks − 1 make up round r, in which no two share
+    a block, so that they can run side by side: in the first rounds both items are of one block, in the others the
+    two blocks of items meet as in a round-robin tournament.
+    """
+    user, a, b = (
+        (triples.astype(np.uint32) * np.uint32(0x9E3779B9) >> np.uint32(16)) & np.uint32(blocks - 1)
+    ).T.astype(np.int64)
+    last = blocks - 1
+    fixed = (a == last) | (b == last)  # this block stays in its seat while the others go round
+    meeting = np.where(fixed, np.minimum(a, b), (a + b) * (blocks // 2) % last)
+    slot = np.where(fixed, 0, np.minimum((a - meeting) % last, (b - meeting) % last))
+    apart = (blocks + meeting * blocks + (user - slot) % blocks) * blocks + slot
+    return np.where(a == b, (user - a) % blocks * blocks + a, apart)

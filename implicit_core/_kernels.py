@@ -48,6 +48,21 @@ class Kernels(Protocol):
         num_threads: int = 0,
     ) -> tuple[NDArray[np.int32], Scores]: ...
 
+    def bpr_epoch(
+        self,
+        counts: Counts,
+        users: NDArray[np.int32],
+        X: Factors,
+        Y: Factors,
+        learning_rate: float,
+        regularization: float,
+        key: int,
+        epoch: int,
+        verify: bool,
+        deterministic: bool = True,
+        num_threads: int = 0,
+    ) -> tuple[int, int]: ...
+
 
 def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: int) -> NDArray[np.int64]:
     """Boundaries of at most ``parts`` runs of rows of about equal work: stored entries + row_cost · rows."""

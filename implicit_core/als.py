@@ -342,12 +342,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             if factors is None:
                 factors = random.random((rows, self.factors), dtype=self.dtype.type)
                 factors *= 0.01
-            elif np.shape(factors) != (rows, self.factors):
-                raise ValueError(
-                    f"fit goes on from the factors of the model, so {side} must have shape {(rows, self.factors)}, got "
-                    f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
-                )
-            setattr(self, side, np.require(factors, self.dtype, ["C", "A", "W"]))
+            self._go_on_from(side, factors, (rows, self.factors))
         self._cache.clear()
 
     def _policy(self) -> Policy:

@@ -215,6 +215,21 @@ class MatrixFactorizationBase(RecommenderBase):
             raise ValueError(f"{side} must have two dimensions, got shape {factors.shape}")
         return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
 
+    def _go_on_from(self, side: str, factors: Factors, shape: tuple[int, int]) -> None:
+        """Take ``factors`` for a fit, as an array that a kernel may write.
+
+        Raises
+        ------
+        ValueError
+            They have another shape than the data asks for.
+        """
+        if np.shape(factors) != shape:
+            raise ValueError(
+                f"fit goes on from the factors of the model, so {side} must have shape {shape}, got "
+                f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
+            )
+        setattr(self, side, np.require(factors, self.dtype, ["C", "A", "W"]))
+
     def _similar(
         self,
         queries: Callable[[slice], Factors],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS
 from implicit_core._kernels import effective_threads, split_rows
 from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
-from implicit_core.cpu import _als, _topk
+from implicit_core.cpu import _als, _bpr, _topk
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
@@ -183,3 +184,36 @@ def _merge(ids: NDArray[np.int32], scores: Scores, k: int) -> tuple[NDArray[np.i
     ids, scores = np.concatenate(list(ids), axis=1), np.concatenate(list(scores), axis=1)
     best = np.lexsort((ids.view(np.uint32), -scores))[:, :k]
     return np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)
+
+
+def bpr_epoch(
+    counts: Counts,
+    users: NDArray[np.int32],
+    X: Factors,
+    Y: Factors,
+    learning_rate: float,
+    regularization: float,
+    key: int,
+    epoch: int,
+    verify: bool,
+    deterministic: bool = True,
+    num_threads: int = 0,
+) -> tuple[int, int]:
+    """An epoch of steps in place; see :func:`implicit_core._arrays.bpr_epoch`."""
+    size = min(len(users), BPR_DRAWS)
+    triples, tasks, order = np.empty((size, 3), np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
+    rates, correct, skipped = (X.dtype.type(learning_rate), X.dtype.type(regularization)), 0, 0
+    for start in range(0, len(users), BPR_DRAWS):
+        n = min(BPR_DRAWS, len(users) - start)
+        threads = _useful_threads(num_threads, n * X.shape[1])
+        _bpr.draw(
+            counts.indptr, users, counts.indices, key, epoch, start, verify, BPR_BLOCKS, triples, tasks[:n], threads
+        )
+        offsets = np.zeros(BPR_BLOCKS**3 + 1, dtype=np.int64)
+        _bpr.group(tasks[:n], offsets, order)
+        if deterministic:
+            correct += _bpr.learn(triples, offsets, order, BPR_BLOCKS, X, Y, *rates, threads)
+        else:
+            correct += _bpr.race(triples, order, int(offsets[-1]), X, Y, *rates, threads)
+        skipped += n - int(offsets[-1])
+    return correct, skipped

@@ -103,7 +103,8 @@ def test_a_file_without_votes_is_refused_and_keeps_the_old_output(tmp_path, raw)
     assert (tmp_path / "out").read_bytes() == b"old"
 
 
-def test_many_votes_give_the_matrix_of_their_last_values(generate):
+def test_many_votes_give_the_matrix_of_their_last_values(generate, monkeypatch):
+    monkeypatch.setattr("implicit_core.datasets._raw._CHUNK", 999)
     rng = np.random.default_rng(0)
     links, users, votes = rng.integers(40, size=5000), rng.integers(50, size=5000), rng.choice([-1, 1], size=5000)
     dense = np.zeros((40, 50))

@@ -53,7 +53,7 @@ def get_msd_taste_profile() -> tuple[NDArray[np.object_], NDArray[np.object_], c
 
 def _read_msd(file: h5py.File) -> tuple[NDArray[np.object_], NDArray[np.object_], csr_matrix]:
     tracks, users = read_labels(file, "track"), read_labels(file, "user")
-    if tracks.ndim != 2 or tracks.shape[1] != len(_FIELDS):
+    if tracks.shape[1:] != (len(_FIELDS),):
         raise ValueError(f"track must have {len(_FIELDS)} columns, got shape {tracks.shape}")
     return tracks, users, read_csr(file, "track_user_plays", shape=(len(tracks), len(users)))
 

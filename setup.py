@@ -41,7 +41,7 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for name in ("als", "topk")
+    for name in ("als", "evaluation", "topk")
 ]
 
 setup(

@@ -10,6 +10,7 @@ Environment variables for development builds:
 
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -30,18 +31,18 @@ if SANITIZE:
 
 # A folder per kind of build, so that none takes over what another has compiled.
 BUILD = "/".join(["build", "debug" if DEBUG else "release", *(SANITIZE or "").split(",")]).rstrip("/")
-HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "bpr", "isa", "random", "span", "topk")]
+HEADERS = [str(path) for path in sorted(Path("implicit_core/cpu").glob("_*.h"))]
 extensions = [
     Extension(
-        f"implicit_core.cpu._{name}",
-        [f"implicit_core/cpu/_{name}.pyx"],
+        f"implicit_core.cpu.{path.stem}",
+        [str(path)],
         depends=HEADERS,
         include_dirs=["implicit_core/cpu"],
         language="c++",
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for name in ("als", "bpr", "topk")
+    for path in sorted(Path("implicit_core/cpu").glob("_*.pyx"))
 ]
 
 setup(

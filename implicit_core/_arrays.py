@@ -5,10 +5,12 @@ They satisfy :class:`implicit_core._kernels.Kernels` and favour clarity over spe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
@@ -232,4 +234,28 @@ def bpr_tasks(triples: NDArray[np.int32], blocks: int = BPR_BLOCKS) -> NDArray[n
     meeting = np.where(fixed, np.minimum(a, b), (a + b) * (blocks // 2) % last)
     slot = np.where(fixed, 0, np.minimum((a - meeting) % last, (b - meeting) % last))
     apart = (blocks + meeting * blocks + (user - slot) % blocks) * blocks + slot
-    return np.where(a == b, (user - a) % blocks * blocks + a, apart)
+    tasks: NDArray[np.int64] = np.where(a == b, (user - a) % blocks * blocks + a, apart)
+    return tasks
+
+
+def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:
+    """How many distinct relevant items are among the first 1, 2, … k ranked ones of each row.
+
+    Row u of ``relevant`` holds the relevant items of row u of ``ranked``, rising. An id that came before in the row, or
+    that is no item, counts for nothing.
+    """
+    counts = np.zeros(ranked.shape, dtype=np.int32)
+    for u, row in enumerate(ranked):
+        stored = relevant.indices[relevant.indptr[u] : relevant.indptr[u + 1]]
+        _, first = np.unique(row, return_index=True)
+        new = np.isin(np.arange(len(row)), first)
+        counts[u] = np.cumsum(new & np.isin(row, stored))
+    return counts
+
+
+def split_entries(
+    indptr: Ids, indices: Ids, values: NDArray[Any], chosen: NDArray[np.bool_]
+) -> tuple[CsrArrays, CsrArrays]:
+    """The chosen entries of a CSR matrix, and the others: each as (indptr, indices, values)."""
+    before = np.concatenate([[0], np.cumsum(chosen)])[indptr]
+    return (before, indices[chosen], values[chosen]), (indptr - before, indices[~chosen], values[~chosen])

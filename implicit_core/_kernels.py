@@ -63,6 +63,8 @@ class Kernels(Protocol):
         num_threads: int = 0,
     ) -> tuple[int, int]: ...
 
+    def ranking_counts(self, ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]: ...
+
 
 def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: int) -> NDArray[np.int64]:
     """Boundaries of at most ``parts`` runs of rows of about equal work: stored entries + row_cost · rows."""

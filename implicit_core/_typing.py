@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Factors: TypeAlias = NDArray[Any]  #: float32 or float64, a row per user or item
 Ids: TypeAlias = NDArray[Any]  #: int32 or int64
 Scores: TypeAlias = NDArray[Any]  #: float32 or float64
+CsrArrays: TypeAlias = tuple[NDArray[np.int64], Ids, NDArray[Any]]  #: indptr, indices, values
 Matrix: TypeAlias = "sparse.csr_matrix | sparse.csr_array"
 
 

@@ -102,15 +102,20 @@ def check_csr(user_items: Any, name: str = "user_items") -> Matrix:
     return matrix
 
 
-def to_csr(user_items: Any, name: str) -> Matrix:
-    """Give a sparse matrix as CSR, with a warning where that took a conversion."""
-    if not sparse.issparse(user_items):
+def check_sparse(matrix: Any, name: str) -> None:
+    """Raise TypeError unless ``matrix`` is sparse, ValueError unless it has two dimensions."""
+    if not sparse.issparse(matrix):
         raise TypeError(
-            f"{name} must be a scipy.sparse matrix, got {type(user_items).__name__}; "
+            f"{name} must be a scipy.sparse matrix, got {type(matrix).__name__}; "
             "scipy.sparse.csr_matrix(...) makes one of an array"
         )
-    if user_items.ndim != 2:
-        raise ValueError(f"{name} must have two dimensions, got shape {user_items.shape}")
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions, got shape {matrix.shape}")
+
+
+def to_csr(user_items: Any, name: str) -> Matrix:
+    """Give a sparse matrix as CSR, with a warning where that took a conversion."""
+    check_sparse(user_items, name)
     if user_items.format != "csr":
         start, kind = time.time(), type(user_items).__name__
         user_items = user_items.tocsr()
@@ -176,7 +181,16 @@ def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
 
 
 def to_counts(matrix: Matrix) -> Counts:
-    """A matrix that :func:`confidences` gave, as the kernels take it; shares memory where the types allow it."""
+    """A checked CSR matrix as the kernels take it; shares memory where the types allow it.
+
+    Raises
+    ------
+    ValueError
+        It has more columns than the kernels can number.
+    """
+    most = np.iinfo(np.int32).max
+    if matrix.shape[1] > most:
+        raise ValueError(f"a matrix must have at most {most} columns, got {matrix.shape[1]}; number them without gaps")
     stored = matrix.indptr[-1]
     return Counts(
         matrix.indptr.astype(np.int64, copy=False),

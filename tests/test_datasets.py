@@ -9,9 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from implicit_core.datasets import _download
+from implicit_core.datasets import _download, lastfm, million_song_dataset, movielens, reddit, sketchfab
 from implicit_core.datasets._download import DatasetError, download_file, read_cached
-from implicit_core.datasets.lastfm import generate_dataset, get_lastfm
 
 BODY = np.random.default_rng(0).bytes(300_000)
 
@@ -20,13 +19,14 @@ class Server:
     """Answers requests with the functions in `answers`, one after the other; the last one stays."""
 
     def __init__(self):
-        self.answers, self.requests = [], []
+        self.answers, self.requests, self.paths = [], [], []
         server, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 with lock:
                     server.requests.append(dict(self.headers))
+                    server.paths.append(self.path)
                     answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
                 answer(self)
 
@@ -303,11 +303,91 @@ def test_a_cached_file_that_the_system_refuses_is_not_downloaded_over(server, ca
 
 def test_lastfm_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch):
     (tmp_path / "raw.tsv").write_text("u2\tx\tsigur rós\t3\nu1\tx\tabba\t5\nu2\tx\tabba\t7\n", encoding="utf-8")
-    generate_dataset(tmp_path / "raw.tsv", tmp_path / "made.hdf5")
+    lastfm.generate_dataset(tmp_path / "raw.tsv", tmp_path / "made.hdf5")
     server.answers = [send((tmp_path / "made.hdf5").read_bytes())]
-    monkeypatch.setattr("implicit_core.datasets.lastfm.URL", server.url)
-    artists, users, plays = get_lastfm()
-    assert artists.tolist() == ["abba", "sigur rós"]
-    assert users.tolist() == ["u1", "u2"]
-    np.testing.assert_array_equal(plays.toarray(), [[5, 7], [0, 3]])
-    assert (cache / "lastfm_360k.hdf5").exists()
+    monkeypatch.setattr(lastfm, "URL", server.url)
+    for _ in range(2):
+        artists, users, plays = lastfm.get_lastfm()
+        assert artists.tolist() == ["abba", "sigur rós"]
+        assert users.tolist() == ["u1", "u2"]
+        np.testing.assert_array_equal(plays.toarray(), [[5, 7], [0, 3]])
+    assert [path.name for path in cache.iterdir()] == ["lastfm_360k.hdf5"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("variant", ["20m", "10m", "1m", "100k"])
+def test_movielens_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch, variant):
+    files = {
+        "20m": {"ratings.csv": "2,1,3.5,9\n2,3,4,9\n", "movies.csv": '1,"A, b",x\n3,Ç,x\n'},
+        "10m": {"ratings.dat": "2::1::3.5::9\n2::3::4::9\n", "movies.dat": "1::A, b::x\n3::Ç::x\n"},
+        "1m": {"ratings.dat": "2::1::3.5::9\n2::3::4::9\n", "movies.dat": "1::A, b::x\n3::Ç::x\n"},
+        "100k": {"u.data": "2\t1\t3.5\t9\n2\t3\t4\t9\n", "u.item": "1|A, b|x\n3|Ç|x\n"},
+    }
+    for name, text in files[variant].items():
+        (tmp_path / name).write_text(text, encoding="utf-8" if variant in ("20m", "10m") else "latin-1")
+    movielens.generate_dataset(tmp_path, variant, tmp_path)
+    server.answers = [send((tmp_path / f"movielens_{variant}.hdf5").read_bytes())]
+    monkeypatch.setattr(movielens, "URL_BASE", server.url.removesuffix("data.hdf5") + "folder/")
+    for _ in range(2):
+        titles, ratings = movielens.get_movielens(variant)
+        assert titles.tolist() == ["", "A, b", "", "Ç"]
+        np.testing.assert_array_equal(ratings.toarray(), [[0, 0, 0], [0, 0, 3.5], [0, 0, 0], [0, 0, 4]])
+    assert [path.name for path in cache.iterdir()] == [f"movielens_{variant}.hdf5"]
+    assert server.paths == [f"/folder/movielens_{variant}.hdf5"]
+
+
+def test_the_taste_profile_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "raw.txt").write_text("u2\tSOB\t3\nu1\tSOA\t5\n", encoding="utf-8")
+    table = np.zeros(1, dtype=[(name, "S32") for name in ("song_id", "artist_name", "release", "title")])
+    table[0] = b"SOB", "Björk".encode(), b"Debut", b"Crying"
+    with h5py.File(tmp_path / "summary.h5", "w") as file:
+        file["metadata/songs"] = table
+    million_song_dataset.generate_dataset(tmp_path / "raw.txt", tmp_path / "summary.h5", tmp_path / "made.hdf5")
+    server.answers = [send((tmp_path / "made.hdf5").read_bytes())]
+    monkeypatch.setattr(million_song_dataset, "URL", server.url)
+    for _ in range(2):
+        tracks, users, plays = million_song_dataset.get_msd_taste_profile()
+        assert tracks.tolist() == [["SOA", "", "", ""], ["SOB", "Björk", "Debut", "Crying"]]
+        assert users.tolist() == ["u1", "u2"]
+        np.testing.assert_array_equal(plays.toarray(), [[5, 0], [0, 3]])
+    assert [path.name for path in cache.iterdir()] == ["msd_taste_profile.hdf5"]
+    assert len(server.requests) == 1
+
+
+def test_reddit_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "raw.csv").write_text("u2,b,-1\nu1,a,1\n", encoding="utf-8")
+    reddit.generate_dataset(tmp_path / "raw.csv", tmp_path / "made.hdf5")
+    server.answers = [send((tmp_path / "made.hdf5").read_bytes())]
+    monkeypatch.setattr(reddit, "URL", server.url)
+    for _ in range(2):
+        np.testing.assert_array_equal(reddit.get_reddit().toarray(), [[1, 0], [0, -1]])
+    assert [path.name for path in cache.iterdir()] == ["reddit.hdf5"]
+    assert len(server.requests) == 1
+
+
+def test_sketchfab_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "raw.psv").write_text("modelname|mid|uid\nx, y|b|u2\nz|a|u1\n", encoding="utf-8")
+    sketchfab.generate_dataset(tmp_path / "raw.psv", tmp_path / "made.hdf5")
+    server.answers = [send((tmp_path / "made.hdf5").read_bytes())]
+    monkeypatch.setattr(sketchfab, "URL", server.url)
+    for _ in range(2):
+        items, users, likes = sketchfab.get_sketchfab()
+        assert items.tolist() == ["a", "b"]
+        assert users.tolist() == ["u1", "u2"]
+        np.testing.assert_array_equal(likes.toarray(), [[1, 0], [0, 1]])
+    assert [path.name for path in cache.iterdir()] == ["sketchfab.hdf5"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (lastfm.URL, "lastfm_360k.hdf5"),
+        (movielens.URL_BASE, ""),
+        (million_song_dataset.URL, "msd_taste_profile.hdf5"),
+        (reddit.URL, "reddit.hdf5"),
+        (sketchfab.URL, "sketchfab.hdf5"),
+    ],
+)
+def test_the_addresses_are_those_of_the_older_library(address, name):
+    assert address == f"https://github.com/benfred/recommender_data/releases/download/v1.0/{name}"

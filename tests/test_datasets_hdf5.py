@@ -86,6 +86,22 @@ def test_labels_stored_as_bytes_come_back_as_strings(file, labels):
     assert read_labels(file, "label").tolist() == ["abba", "cher"]
 
 
+def test_labels_of_several_columns_come_back_alike(file):
+    labels = [("a", "sigur rós"), ("b", ""), ("c", "東京")]
+    write_labels(file, "label", labels)
+    read = read_labels(file, "label")
+    assert read.dtype == object
+    assert read.tolist() == [list(row) for row in labels]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("length", [None, 10])
+def test_labels_are_utf8_whatever_the_file_says_and_bytes_that_are_not_lose_no_label(file, encoding, length):
+    labels = np.array(["sigur rós".encode(), b"bj\xf6rk"], dtype=object if length is None else "S10")
+    file["label"] = labels.astype(h5py.string_dtype(encoding, length))
+    assert read_labels(file, "label").tolist() == ["sigur rós", "bj\N{REPLACEMENT CHARACTER}rk"]
+
+
 def test_labels_that_are_numbers_are_refused(file):
     file["label"] = [1, 2]
     with pytest.raises(ValueError, match="strings"):

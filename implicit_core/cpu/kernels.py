@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core import _arrays
 from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS
 from implicit_core._kernels import effective_threads, split_rows
-from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
-from implicit_core.cpu import _als, _bpr, _topk
+from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Policy, Scores
+from implicit_core.cpu import _als, _bpr, _evaluation, _topk
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
@@ -16,6 +19,7 @@ THREAD_WORK = 2**21  #: multiplications that are worth another thread
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
+SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 PACK_FROM = 256  #: queries from which on packing the items pays
 
 
@@ -217,3 +221,47 @@ def bpr_epoch(
             correct += _bpr.race(triples, order, int(offsets[-1]), X, Y, *rates, threads)
         skipped += n - int(offsets[-1])
     return correct, skipped
+
+
+def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:
+    """Hits among the first ranked items; see :func:`implicit_core._arrays.ranking_counts`."""
+    n, k = ranked.shape
+    counts = np.empty((n, k), dtype=np.int32)
+    if counts.size == 0:
+        return counts
+    if ranked.dtype != np.int32:
+        ranked = np.where((ranked < 0) | (ranked >= relevant.shape[1]), -1, ranked)
+    threads = _useful_threads(num_threads, counts.size * SEARCH_WORK)
+    longest = int(np.diff(relevant.indptr).max())
+    _evaluation.ranking_counts(
+        np.ascontiguousarray(ranked, dtype=np.int32),
+        relevant.indptr,
+        relevant.indices,
+        np.zeros((threads, max(longest, 1)), dtype=np.uint8),
+        counts,
+        threads,
+    )
+    return counts
+
+
+def split_entries(
+    indptr: Ids, indices: Ids, values: NDArray[Any], chosen: NDArray[np.bool_]
+) -> tuple[CsrArrays, CsrArrays]:
+    """Two parts of a CSR matrix; see :func:`implicit_core._arrays.split_entries`."""
+    if values.itemsize > 8:
+        return _arrays.split_entries(indptr, indices, values, chosen)
+    first = int(np.count_nonzero(chosen))
+    parts = tuple(
+        (np.zeros(len(indptr), np.int64), np.empty(size + 1, indices.dtype), np.empty(size + 1, values.dtype))
+        for size in (first, len(chosen) - first)
+    )
+    words = f"u{values.itemsize}"
+    _evaluation.split_entries(
+        np.ascontiguousarray(indptr, dtype=np.int64),
+        np.ascontiguousarray(indices),
+        np.ascontiguousarray(values).view(words),
+        np.ascontiguousarray(chosen).view(np.uint8),
+        *(part.view(words) if position == 2 else part for arrays in parts for position, part in enumerate(arrays)),
+    )
+    (a, b) = ((indptr, indices[:-1], values[:-1]) for indptr, indices, values in parts)
+    return a, b

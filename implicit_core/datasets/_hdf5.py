@@ -88,9 +88,9 @@ def _check_csr(
         )
 
 
-def write_labels(file: h5py.File, name: str, labels: Sequence[str]) -> None:
-    """Write `labels` as a vector of UTF-8 strings of any length."""
-    file.create_dataset(name, data=labels, shape=(len(labels),), dtype=h5py.string_dtype("utf-8"))
+def write_labels(file: h5py.File, name: str, labels: Sequence[str] | Sequence[tuple[str, ...]]) -> None:
+    """Write `labels`, strings of any length or tuples of as many each, in UTF-8."""
+    file.create_dataset(name, data=np.array(labels, dtype=object), dtype=h5py.string_dtype("utf-8"))
 
 
 def read_labels(file: h5py.File, name: str) -> NDArray[np.object_]:
@@ -98,7 +98,8 @@ def read_labels(file: h5py.File, name: str) -> NDArray[np.object_]:
     dataset = _dataset(file, name)
     if h5py.check_string_dtype(dataset.dtype) is None:
         raise ValueError(f"{name} must hold strings, got {dataset.dtype}")
-    labels: NDArray[np.object_] = dataset.asstr()[...]
+    # Some files have UTF-8 under the name of ASCII, and one wrong letter is no reason to refuse a data set.
+    labels: NDArray[np.object_] = dataset.asstr("utf-8", errors="replace")[...]
     return labels
 
 

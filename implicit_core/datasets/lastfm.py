@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import tarfile
-from array import array
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
-from pathlib import PurePosixPath
-from typing import IO
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 from ._download import read_cached
 from ._hdf5 import create_hdf5, read_csr, read_labels, write_csr, write_labels
-
-log = logging.getLogger(__name__)
+from ._raw import count, label, named_matrix, open_lines, parsed
 
 URL = "https://github.com/benfred/recommender_data/releases/download/v1.0/lastfm_360k.hdf5"
 
@@ -76,72 +67,14 @@ def generate_dataset(filename: str | os.PathLike[str], outputfilename: str | os.
     ValueError
         The input has no such lines, or the archive no such file.
     """
-    with _open_plays(filename) as lines:
-        artists, users, plays = _parse(lines)
+    with open_lines(filename, _PLAYS_FILE) as lines:
+        artists, users, plays = named_matrix(parsed(lines, _play, "user, artist id, artist and plays"))
     with create_hdf5(outputfilename) as file:
         write_labels(file, "artist", artists)
         write_labels(file, "user", users)
         write_csr(file, "artist_user_plays", plays)
 
 
-@contextmanager
-def _open_plays(filename: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """Open the lines of the raw file, straight from the archive if it is one."""
-    if not tarfile.is_tarfile(filename):
-        # Only "\n" ends a line: some names contain other characters that Python takes for a line's end.
-        with open(filename, encoding="utf-8", errors="replace", newline="\n") as lines:
-            yield lines
-        return
-    with tarfile.open(filename) as archive:
-        for member in archive:
-            content = archive.extractfile(member) if PurePosixPath(member.name).name == _PLAYS_FILE else None
-            if content is not None:
-                with TextIOWrapper(content, encoding="utf-8", errors="replace", newline="\n") as lines:
-                    yield lines
-                return
-    raise ValueError(f"{filename} must contain {_PLAYS_FILE}, which is not in the archive")
-
-
-class _Ids(dict[str, int]):
-    """Numbers names in the order in which they come."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = number = len(self)
-        return number
-
-    def ranks(self) -> tuple[list[str], NDArray[np.int32]]:
-        """Return the sorted names, and for each number the place of its name among them."""
-        names = sorted(self)
-        ranks = np.empty(len(names), dtype=np.int32)
-        ranks[[self[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-        return names, ranks
-
-
-def _parse(lines: Iterable[str]) -> tuple[list[str], list[str], csr_matrix]:
-    """Return artists, users and the artists × users matrix; 12 bytes a line are all that is kept meanwhile."""
-    artist_ids, user_ids = _Ids(), _Ids()
-    rows, columns, values = array("i"), array("i"), array("f")
-    total = 0
-    for total, line in enumerate(lines, 1):  # noqa: B007
-        try:
-            user, _, artist, text = line.split("\t")
-            plays = int(text)
-        except ValueError:
-            continue
-        # HDF5 strings end at a NUL.
-        if not 0 < plays < 2**31 or not user.strip() or not artist.strip() or "\0" in line:
-            continue
-        rows.append(artist_ids[artist])
-        columns.append(user_ids[user])
-        values.append(plays)
-    if not values:
-        raise ValueError(f"the input must have lines of user, artist id, artist and plays, got none in {total} lines")
-    if len(values) < total:
-        log.warning("skipped %d malformed lines of %d", total - len(values), total)
-    artists, artist_ranks = artist_ids.ranks()
-    users, user_ranks = user_ids.ranks()
-    plays_matrix = coo_matrix(
-        (np.frombuffer(values, np.float32), (artist_ranks[rows], user_ranks[columns])),
-        shape=(len(artists), len(users)),
-    )
-    return artists, users, plays_matrix.tocsr()
+def _play(line: str) -> tuple[str, str, int]:
+    user, _, artist, plays = line.split("\t")
+    return label(artist), label(user), count(plays)

@@ -28,7 +28,7 @@ if SANITIZE:
     compile_args += ["-g", "-O1", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
     link_args += [f"-fsanitize={SANITIZE}"]
 
-HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "isa", "span", "topk")]
+HEADERS = [f"implicit_core/cpu/_{name}.h" for name in ("als", "isa", "knn", "span", "topk")]
 extensions = [
     Extension(
         f"implicit_core.cpu._{name}",
@@ -38,7 +38,7 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
-    for name in ("als", "topk")
+    for name in ("als", "knn", "topk")
 ]
 
 setup(

@@ -48,6 +48,29 @@ class Kernels(Protocol):
         num_threads: int = 0,
     ) -> tuple[NDArray[np.int32], Scores]: ...
 
+    def all_pairs_knn(self, items: Counts, users: Counts, k: int, num_threads: int = 0) -> Counts: ...
+
+    def knn_recommend(
+        self,
+        liked: Counts,
+        similarity: Counts,
+        k: int,
+        *,
+        exclude_liked: bool = False,
+        only: NDArray[np.int32] | None = None,
+        drop: NDArray[np.int32] | None = None,
+        num_threads: int = 0,
+    ) -> tuple[NDArray[np.int32], Scores]: ...
+
+
+def product_work(left: Counts, right: Counts) -> NDArray[np.int64]:
+    """How many multiplications of the sparse product left · right come before each row, and in all."""
+    stored = slice(left.indptr[0], left.indptr[-1])
+    before = np.zeros(stored.stop - stored.start + 1, dtype=np.int64)
+    np.cumsum(np.diff(right.indptr)[left.indices[stored]], out=before[1:])
+    work: NDArray[np.int64] = before[left.indptr - stored.start]
+    return work
+
 
 def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: int) -> NDArray[np.int64]:
     """Boundaries of at most ``parts`` runs of rows of about equal work: stored entries + row_cost · rows."""

@@ -49,6 +49,8 @@ def normalize(X: Any) -> coo_matrix:
     normalized : coo_matrix of float64, of the same shape
     """
     X = _floats(X)
+    _, exponent = np.frexp(np.abs(X.data).max(initial=0))
+    X.data = np.ldexp(X.data, -exponent)  # exact, and no square can overflow
     norms = np.sqrt(np.bincount(X.row, X.data**2, minlength=X.shape[0]))
     norms[norms == 0] = 1
     X.data = X.data / norms[X.row]
@@ -94,7 +96,10 @@ def _floats(X: Any) -> coo_matrix:
 
 
 def _idf(X: coo_matrix) -> NDArray[np.float64]:
-    """Inverse document frequency of each column; 0 for a matrix without rows."""
+    """Inverse document frequency of each column, log 1 for a matrix without rows.
+
+    It is the logarithm of a quotient, since a difference of logarithms would leave rounding noise where it must be 0.
+    """
     stored = np.bincount(X.col, minlength=X.shape[1])
-    idf: NDArray[np.float64] = np.log(max(X.shape[0], 1)) - np.log1p(stored)
+    idf: NDArray[np.float64] = np.log(max(X.shape[0], 1) / (1 + stored))
     return idf

@@ -1,0 +1,52 @@
+"""Fixtures that several test files share."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Return a function that runs Python with these arguments and environment variables, and returns what came.
+
+    The process imports what this one imports, whatever the folder that the tests were started in.
+    """
+
+    def run(*arguments, **variables):
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **variables}
+        command = [sys.executable, *arguments]
+        folder = Path(__file__).parent
+        return subprocess.run(
+            command, env=environment, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=300
+        )
+
+    return run
+
+
+@pytest.fixture
+def unmodified():
+    """Return a context manager that fails if a call changes the matrices, arrays or lists given to it."""
+
+    @contextmanager
+    def check(*values):
+        before = [_contents(value) for value in values]
+        yield
+        for old, new in zip(before, map(_contents, values), strict=True):
+            for old_part, new_part in zip(old, new, strict=True):
+                assert old_part.dtype == new_part.dtype
+                np.testing.assert_array_equal(old_part, new_part)
+
+    return check
+
+
+def _contents(value):
+    """Copies of the arrays that make up a value."""
+    parts = [getattr(value, name, None) for name in ("data", "indices", "indptr", "row", "col")]
+    parts = [part for part in parts if isinstance(part, np.ndarray)]
+    return [part.copy() for part in parts or [np.asarray(value)]]

@@ -17,6 +17,7 @@ TINY = 1e-20  #: conjugate gradient stops at this squared residual
 BPR_DRAWS = 2**20  #: steps that are drawn and put in order together
 BPR_BLOCKS = 16  #: of users and of items, between which steps are shared out; a power of two
 ZERO_NORM = 1e-10  #: stands for the norm of an all-zero vector
+NO_SCORE = float(np.finfo(np.float32).min)  #: score of a position without an item, in results of nearest neighbours
 
 
 def entries(values: NDArray[np.floating], policy: Policy) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -259,3 +260,65 @@ def split_entries(
     """The chosen entries of a CSR matrix, and the others: each as (indptr, indices, values)."""
     before = np.concatenate([[0], np.cumsum(chosen)])[indptr]
     return (before, indices[chosen], values[chosen]), (indptr - before, indices[~chosen], values[~chosen])
+
+
+def all_pairs_knn(items: Counts, users: Counts, k: int, num_threads: int = 0) -> Counts:
+    """The k largest entries of each row of items · users, descending, equal ones by ascending column.
+
+    Only columns that the row reaches take part: those of items that share a user, whatever their product. Products that
+    are no number rank last, as the lowest finite one.
+    """
+    return found_only(*knn_recommend(items, users, k, num_threads=num_threads), users.shape[1])
+
+
+def found_only(ids: NDArray[np.int32], scores: Scores, columns: int) -> Counts:
+    """Results as a sparse matrix, without padding."""
+    found = ids >= 0
+    indptr = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.cumsum(np.count_nonzero(found, axis=1), out=indptr[1:])
+    return Counts(indptr, ids[found], scores[found], (len(ids), columns))
+
+
+def knn_recommend(
+    liked: Counts,
+    similarity: Counts,
+    k: int,
+    *,
+    exclude_liked: bool = False,
+    only: NDArray[np.int32] | None = None,
+    drop: NDArray[np.int32] | None = None,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.int32], Scores]:
+    """The k best columns per row of liked · similarity, descending, equal scores by ascending id.
+
+    Only columns that a row reaches take part, less those in ``drop`` and, with ``exclude_liked``, those stored in the
+    row of ``liked``. With ``only`` exactly these ids take part, and what would not have had the score −finfo.max, as
+    have scores that are no number. What is left over holds id −1 and the score ``NO_SCORE``.
+    """
+    lowest = np.finfo(np.float64).min
+    rows = len(liked.indptr) - 1
+    ids = np.full((rows, k), -1, dtype=np.int32)
+    scores = np.full((rows, k), NO_SCORE)
+    for r in range(rows):
+        score, reached = _product_row(liked, similarity, r)
+        if exclude_liked:
+            reached[liked.indices[liked.indptr[r] : liked.indptr[r + 1]]] = False
+        if drop is not None:
+            reached[drop] = False
+        score[~(reached & (score >= lowest))] = lowest
+        candidates = np.flatnonzero(reached) if only is None else only
+        best = candidates[np.lexsort((candidates, -score[candidates]))][:k]
+        ids[r, : len(best)], scores[r, : len(best)] = best, score[best]
+    return ids, scores
+
+
+def _product_row(left: Counts, right: Counts, r: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Row r of left · right, summed in the order of its entries, and which columns it reaches."""
+    sums, reached = np.zeros(right.shape[1]), np.zeros(right.shape[1], dtype=np.bool_)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for position in range(left.indptr[r], left.indptr[r + 1]):
+            row = left.indices[position]
+            stored = slice(right.indptr[row], right.indptr[row + 1])
+            np.add.at(sums, right.indices[stored], left.values[position] * right.values[stored])
+            reached[right.indices[stored]] = True
+    return sums, reached

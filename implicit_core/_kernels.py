@@ -65,10 +65,35 @@ class Kernels(Protocol):
 
     def ranking_counts(self, ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]: ...
 
+    def all_pairs_knn(self, items: Counts, users: Counts, k: int, num_threads: int = 0) -> Counts: ...
+
+    def knn_recommend(
+        self,
+        liked: Counts,
+        similarity: Counts,
+        k: int,
+        *,
+        exclude_liked: bool = False,
+        only: NDArray[np.int32] | None = None,
+        drop: NDArray[np.int32] | None = None,
+        num_threads: int = 0,
+    ) -> tuple[NDArray[np.int32], Scores]: ...
+
+
+def product_work(left: Counts, right: Counts) -> NDArray[np.int64]:
+    """How many multiplications of the sparse product left · right come before each row, and in all."""
+    rows = left.indices[left.indptr[0] : left.indptr[-1]]
+    before = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(right.indptr[1:][rows] - right.indptr[rows], out=before[1:])
+    work: NDArray[np.int64] = before[left.indptr - left.indptr[0]]
+    return work
+
 
 def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: int) -> NDArray[np.int64]:
     """Boundaries of at most ``parts`` runs of rows of about equal work: stored entries + row_cost · rows."""
     start, stop, _ = rows.indices(len(indptr) - 1)
+    if parts <= 1 or stop - start <= 1:
+        return np.unique([start, stop]).astype(np.int64)
     work = (indptr[start : stop + 1] - indptr[start]) + row_cost * np.arange(stop - start + 1)
     targets = np.linspace(0, work[-1], max(parts, 1) + 1)
     boundaries = start + np.searchsorted(work, targets[1:-1])

@@ -1,100 +1,351 @@
-"""Weights of interactions from information retrieval."""
+"""Recommendations from the similarity of items, and weights of interactions from information retrieval."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._files import write_npz
+from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn
+from implicit_core._typing import Counts, Ids, Matrix, Scores
+from implicit_core._weights import bm25_weight, normalize, tfidf_weight
+from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
+from implicit_core.utils import check_csr, finite_float64
+
+__all__ = [
+    "BM25Recommender",
+    "CosineRecommender",
+    "ItemItemRecommender",
+    "NearestNeighboursScorer",
+    "TFIDFRecommender",
+    "all_pairs_knn",
+    "bm25_weight",
+    "normalize",
+    "tfidf_weight",
+]
+
+_MATRIX = ("shape", "data", "indptr", "indices")  #: what a file holds of ``similarity``
 
 
-def tfidf_weight(X: Any) -> coo_matrix:
-    r"""Weight a matrix by term frequency and inverse document frequency.
+class ItemItemRecommender(RecommenderBase):
+    r"""Recommend items that are similar to those that a user likes.
 
-    .. math:: w_{ij} = \sqrt{x_{ij}} \; \ln\frac{\text{rows}}{1 + n_j}
+    An item j scores for a user u, with the stored values r of the row that is passed,
 
-    with n_j the number of entries stored in column j.
+    .. math:: \hat r_{uj} = \sum_i r_{ui} s_{ij}, \qquad s_{ij} = \sum_u w_{ui} w_{uj}
 
-    Parameters
-    ----------
-    X : sparse matrix, shape (rows, columns)
-        Values of at least 0.
-
-    Returns
-    -------
-    weighted : coo_matrix of float64, of the same shape
-
-    Raises
-    ------
-    ValueError
-        A value is negative or NaN.
-    """
-    X = _floats(X)
-    if not (X.data >= 0).all():
-        raise ValueError("tfidf_weight takes the square root of each value, so they must be at least 0")
-    X.data = np.sqrt(X.data) * _idf(X)[X.col]
-    return X
-
-
-def normalize(X: Any) -> coo_matrix:
-    """Scale each row to unit L2 norm; a row of zeros stays as it is.
-
-    Parameters
-    ----------
-    X : sparse matrix, shape (rows, columns)
-
-    Returns
-    -------
-    normalized : coo_matrix of float64, of the same shape
-    """
-    X = _floats(X)
-    norms = np.sqrt(np.bincount(X.row, X.data**2, minlength=X.shape[0]))
-    norms[norms == 0] = 1
-    X.data = X.data / norms[X.row]
-    return X
-
-
-def bm25_weight(X: Any, K1: float = 100, B: float = 0.8) -> coo_matrix:
-    r"""Weight a matrix by Okapi BM25.
-
-    .. math:: w_{ij} = \frac{(K_1 + 1)\, x_{ij}}{K_1 (1 - B + B\, l_i / \bar l) + x_{ij}} \ln\frac{\text{rows}}{1 + n_j}
-
-    with l_i the sum of row i, l̄ their mean, and n_j the number of entries stored in column j.
+    where row i of s keeps only its K largest entries, and w are the values that the model was fitted to, as they are.
+    Subclasses weight them.
 
     Parameters
     ----------
-    X : sparse matrix, shape (rows, columns)
-    K1 : float, default 100
-        How slowly the weight of a growing value levels off.
-    B : float, default 0.8
-        From 0 (not at all) to 1: how much rows with a large sum are scaled down.
+    K : int, default 20
+        How many neighbours of each item to keep, itself included.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all. Results have the same bits for
+        any number.
 
-    Returns
-    -------
-    weighted : coo_matrix of float64, of the same shape
+    Attributes
+    ----------
+    similarity : csr_matrix of float64, shape (items, items)
+        s above; None before ``fit``. May be replaced by another.
+    scorer : NearestNeighboursScorer
+        What recommends from ``similarity``; None before ``fit``.
 
     Notes
     -----
-    S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 and beyond", 2009.
+    Only items that can be reached are recommended: those that are neighbours of a liked one. Liked items (if
+    ``filter_already_liked_items``) and ``filter_items`` are left out, not ranked last. A call for one user returns as
+    many as there are, up to N; a batch is filled up with id −1 and score −3.4e38, the lowest of float32. With
+    ``items`` all of these are returned, whatever N is; those unreached or filtered come last with score −1.8e308.
+    Ids are int32, scores float64.
+
+    ``recommend`` always scores the row that is passed, so that users whom the model has not seen get recommendations
+    too, and ``recalculate_user`` changes nothing. ``user_items`` is always needed.
     """
-    X = _floats(X)
-    lengths = np.bincount(X.row, X.data, minlength=X.shape[0])
-    scale = K1 * (1 - B + B * lengths / (lengths.mean() or 1)) if len(lengths) else lengths
-    denominator = scale[X.row] + X.data
-    denominator[denominator == 0] = 1  # then the value is 0 too, unless K1 is not positive
-    X.data = X.data * (K1 + 1) / denominator * _idf(X)[X.col]
-    return X
+
+    _saved: ClassVar[tuple[str, ...]] = ("K", "num_threads")  #: names of the attributes that a file holds
+
+    def __init__(self, K: int = 20, num_threads: int = 0) -> None:
+        self.K = K
+        self.num_threads = num_threads
+        self.scorer: NearestNeighboursScorer | None = None
+        self._users = 0  # how many the model was fitted to, if known
+
+    @property
+    def similarity(self) -> Any:
+        """Similarity of items, csr_matrix of shape (items, items); None before ``fit``."""
+        return None if self.scorer is None else self.scorer.similarity
+
+    @similarity.setter
+    def similarity(self, similarity: Matrix | None) -> None:
+        self.scorer = None if similarity is None else NearestNeighboursScorer(similarity)
+
+    def fit(
+        self,
+        user_items: Matrix | None = None,
+        show_progress: bool = True,
+        callback: Callable[..., object] | None = None,
+        *,
+        weighted: Matrix | None = None,
+        counts: Matrix | None = None,
+    ) -> None:
+        """Find the neighbours of each item.
+
+        Parameters
+        ----------
+        user_items : csr_matrix or csr_array, shape (users, items)
+            What each user did with each item. Other sparse formats are converted, with a ParameterWarning. Entries of
+            the same cell are added up.
+        show_progress : bool, default True
+            Show a progress bar.
+        callback : None
+            There are no iterations after which to call it.
+        weighted, counts : csr_matrix or csr_array
+            Other names of ``user_items``, which ``implicit`` uses.
+
+        Raises
+        ------
+        ModelFitError
+            A value is NaN or infinite (the first is named), or a weight or similarity is.
+        NotImplementedError
+            A callback is given.
+        """
+        if callback:
+            raise NotImplementedError(f"{type(self).__name__} has no iterations after which to call a callback")
+        given = [matrix for matrix in (user_items, weighted, counts) if matrix is not None]
+        if len(given) != 1:
+            raise TypeError(f"fit needs user_items once, got it {len(given)} times")
+        K = check_count(self.K, "K", 1)
+        matrix = finite_float64(check_csr(given[0]), "user_items")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self._weights(matrix)
+        if not np.isfinite(values).all():
+            raise ModelFitError("the weights of user_items are not finite; scale its values down")
+        weights = csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+        similarity = all_pairs_knn(weights, K, self.num_threads, show_progress).tocsr()
+        if not np.isfinite(similarity.data).all():
+            raise ModelFitError("similarities are too large for float64; scale the values of user_items down")
+        self.similarity, self._users = similarity, matrix.shape[0]
+
+    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
+        """Weights of the stored entries, in their order."""
+        return _data(matrix)
+
+    def recommend(  # noqa: D102
+        self,
+        userid: int | ArrayLike,
+        user_items: Matrix | None,
+        N: int = 10,
+        filter_already_liked_items: bool = True,
+        filter_items: ArrayLike | None = None,
+        recalculate_user: bool = False,
+        items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        scorer, n = self._fitted()
+        N = check_count(N, "N")
+        rows: Any = as_rows(user_items)
+        if getattr(rows, "format", None) != "csr":
+            raise ValueError(f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}")
+        ids = check_ids(np.atleast_1d(np.asarray(userid)), np.iinfo(np.int64).max, "userid")
+        rows = aligned_rows(rows, ids, (self._users, n), ("user_items", "userid"))
+        only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
+        return self._rank(
+            scorer,
+            pairs(rows),
+            N if only is None else len(only),
+            np.ndim(userid) == 0,
+            only,
+            drop,
+            exclude_liked=filter_already_liked_items,
+        )
+
+    def similar_items(
+        self,
+        itemid: int | ArrayLike,
+        N: int = 10,
+        recalculate_item: bool = False,
+        item_users: Matrix | None = None,
+        filter_items: ArrayLike | None = None,
+        items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        """Find the items most similar to one item or to each of many: the best of its K neighbours.
+
+        Parameters
+        ----------
+        itemid : int or array of int
+        N : int, default 10
+            Number of results for each item, the item itself included.
+        recalculate_item : bool, default False
+            Not offered by this model.
+        item_users : None
+            Not used.
+        filter_items : array of int, optional
+            Items to leave out.
+        items : array of int, optional
+            Rank only these candidates; those that are no neighbours come last, with score −1.8e308. Not together with
+            ``filter_items``.
+
+        Returns
+        -------
+        ids : ndarray of int32
+        scores : ndarray of float64, of the same shape
+            Descending; equal scores by ascending id. One item has as many as there are, up to N; a batch is filled up
+            with id −1 and score −3.4e38.
+
+        Raises
+        ------
+        IndexError
+            An id that the model does not know.
+        NotImplementedError
+            ``recalculate_item`` is set.
+        """
+        if recalculate_item:
+            raise NotImplementedError(f"{type(self).__name__} cannot recalculate items; call fit")
+        scorer, n = self._fitted()
+        N = check_count(N, "N")
+        ids = check_ids(np.atleast_1d(np.asarray(itemid)), n, "itemid")
+        only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
+        # Who likes one item, once, is recommended its neighbours.
+        liked = Counts(np.arange(len(ids) + 1), ids.astype(np.int32), np.ones(len(ids)), (len(ids), n))
+        return self._rank(scorer, liked, N, np.ndim(itemid) == 0, only, drop)
+
+    def similar_users(
+        self,
+        userid: int | ArrayLike,
+        N: int = 10,
+        filter_users: ArrayLike | None = None,
+        users: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        """Raise NotImplementedError: the model keeps nothing of the users.
+
+        The ``similar_items`` of a model that is fitted to ``user_items.T.tocsr()`` are similar users.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} keeps nothing of the users; fit another to user_items.T.tocsr() and call its "
+            "similar_items"
+        )
+
+    def save(self, file: Any) -> None:  # noqa: D102
+        state = {name: getattr(self, name) for name in self._saved}
+        if self.similarity is not None:
+            state.update((name, getattr(self.similarity, name)) for name in _MATRIX)
+            state["users"] = self._users
+        write_npz(file, state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if "K" not in state or any(name in state for name in ("factors", "user_factors", "item_factors")):
+            raise ModelLoadError(f"the file holds no {type(self).__name__}")
+        for name in self._saved:
+            if name in state:
+                setattr(self, name, state[name])
+        stored = [name for name in _MATRIX if name in state]
+        if not stored:
+            return
+        try:
+            shape, *arrays = (state[name] for name in _MATRIX)
+            data, indptr, indices = arrays
+            self.similarity = csr_matrix((data, indices, indptr), shape=tuple(shape))
+            self._users = int(state.get("users", 0))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ModelLoadError(f"the file must hold a square similarity matrix in {', '.join(_MATRIX)}") from error
+
+    def _fitted(self) -> tuple[NearestNeighboursScorer, int]:
+        """The scorer and the number of items."""
+        if self.scorer is None:
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
+        return self.scorer, self.scorer.similarity.shape[0]
+
+    def _rank(
+        self,
+        scorer: NearestNeighboursScorer,
+        liked: Counts,
+        k: int,
+        scalar: bool,
+        only: NDArray[np.int64] | None,
+        drop: NDArray[np.int32] | None,
+        exclude_liked: bool = False,
+    ) -> tuple[Ids, Scores]:
+        """Best k items for each row of ``liked``, without padding for a single one."""
+        ids, scores = scorer.rank(
+            liked,
+            k,
+            exclude_liked=exclude_liked,
+            only=None if only is None else only.astype(np.int32),
+            drop=drop,
+            num_threads=self.num_threads,
+        )
+        return (ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]) if scalar else (ids, scores)
 
 
-def _floats(X: Any) -> coo_matrix:
-    """A new COO matrix of float64; its index arrays may be shared."""
-    X = coo_matrix(X)
-    return coo_matrix((X.data.astype(np.float64), (X.row, X.col)), shape=X.shape)
+class CosineRecommender(ItemItemRecommender):
+    """Recommend by the cosine of the angle between items, each a vector of the values that users gave it.
+
+    Everything else is as in :class:`ItemItemRecommender`.
+
+    Parameters
+    ----------
+    K : int, default 20
+        How many neighbours of each item to keep, itself included.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all.
+    """
+
+    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
+        return _data(normalize(matrix.tocoo().T))
 
 
-def _idf(X: coo_matrix) -> NDArray[np.float64]:
-    """Inverse document frequency of each column; 0 for a matrix without rows."""
-    stored = np.bincount(X.col, minlength=X.shape[1])
-    idf: NDArray[np.float64] = np.log(max(X.shape[0], 1)) - np.log1p(stored)
-    return idf
+class TFIDFRecommender(ItemItemRecommender):
+    """Recommend by the cosine between items weighted by :func:`tfidf_weight`, where an item is a document of users.
+
+    Everything else is as in :class:`ItemItemRecommender`. A user who has all items but one tells nothing (the weight
+    is 0), and nobody can be told apart by a user who has all.
+
+    Parameters
+    ----------
+    K : int, default 20
+        How many neighbours of each item to keep, itself included.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all.
+    """
+
+    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
+        return _data(normalize(tfidf_weight(matrix.tocoo().T)))
+
+
+class BM25Recommender(ItemItemRecommender):
+    """Recommend by the inner product of items weighted by :func:`bm25_weight`, where an item is a document of users.
+
+    Everything else is as in :class:`ItemItemRecommender`.
+
+    Parameters
+    ----------
+    K : int, default 20
+        How many neighbours of each item to keep, itself included.
+    K1 : float, default 1.2
+        How slowly the weight of a growing value levels off.
+    B : float, default 0.75
+        From 0 (not at all) to 1: how much items with many interactions are scaled down.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all.
+    """
+
+    _saved = ("K", "K1", "B", "num_threads")
+
+    def __init__(self, K: int = 20, K1: float = 1.2, B: float = 0.75, num_threads: int = 0) -> None:
+        super().__init__(K, num_threads)
+        self.K1 = K1
+        self.B = B
+
+    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
+        return _data(bm25_weight(matrix.tocoo().T, self.K1, self.B))
+
+
+def _data(matrix: Any) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = matrix.data
+    return values

@@ -160,16 +160,48 @@ def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
     ModelFitError
         A value is NaN, infinite or too large.
     """
-    if matrix.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got {matrix.dtype} values")
+    check_real(matrix.data, name)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     if matrix.dtype not in (np.float32, np.float64):
         data = matrix.data.astype(np.float32)
         matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    check_finite(matrix, name, float(np.finfo(np.float32).max) / max(abs(alpha), 1))
+    return matrix
+
+
+def finite_float64(matrix: Matrix, name: str) -> Matrix:
+    """A checked CSR matrix as canonical CSR of finite float64; entries of the same cell are added up.
+
+    The matrix given is not changed, and returned itself where it will do.
+
+    Raises
+    ------
+    TypeError
+        The values are not real numbers.
+    ModelFitError
+        A value is NaN or infinite.
+    """
+    check_real(matrix.data, name)
+    if matrix.dtype != np.float64:
+        matrix = type(matrix)((matrix.data.astype(np.float64), matrix.indices, matrix.indptr), shape=matrix.shape)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    check_finite(matrix, name, float(np.finfo(np.float64).max))
+    return matrix
+
+
+def check_real(values: NDArray[Any], name: str) -> None:
+    """Raise TypeError unless the values are real numbers."""
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got {values.dtype} values")
+
+
+def check_finite(matrix: Matrix, name: str, limit: float) -> None:
+    """Raise ModelFitError that names the first value which is NaN or beyond ±limit."""
     data = matrix.data[: matrix.indptr[-1]]
-    limit = np.finfo(np.float32).max / max(abs(alpha), 1)
     if len(data) and not (data.min() >= -limit and data.max() <= limit):
         position = int(np.flatnonzero(~(np.abs(data) <= limit))[0])
         row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1
@@ -177,7 +209,6 @@ def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
             f"{name} must hold finite values, but entry ({row}, {matrix.indices[position]}) is {data[position]}"
             + (" (too large for float32)" if np.isfinite(data[position]) else "")
         )
-    return matrix
 
 
 def to_counts(matrix: Matrix) -> Counts:

@@ -7,9 +7,11 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define RESTRICT __restrict__
+#define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define ALWAYS_INLINE inline
 #define RESTRICT __restrict
+#define PREFETCH(address) (void)(address)
 #endif
 
 // What a body may know about the set that it is compiled for: how many queries a tile of `topk` holds in registers.

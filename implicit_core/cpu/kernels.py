@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core import _arrays
-from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS
-from implicit_core._kernels import effective_threads, split_rows
+from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
+from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Policy, Scores
-from implicit_core.cpu import _als, _bpr, _evaluation, _topk
+from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _topk
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
@@ -21,6 +21,9 @@ QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 PACK_FROM = 256  #: queries from which on packing the items pays
+SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
+SPARE_CANDIDATES = 64  #: room for candidates beyond twice those wanted, so that they are rarely cut down to the best
+ROW_WORK = 64  #: multiplications that take as long as what each row of a sparse product needs besides
 
 
 def _useful_threads(num_threads: int, work: int) -> int:
@@ -265,3 +268,57 @@ def split_entries(
     )
     (a, b) = ((indptr, indices[:-1], values[:-1]) for indptr, indices, values in parts)
     return a, b
+
+
+def all_pairs_knn(items: Counts, users: Counts, k: int, num_threads: int = 0) -> Counts:
+    """The k largest entries of each row of items · users; see :func:`implicit_core._arrays.all_pairs_knn`."""
+    return found_only(*knn_recommend(items, users, k, num_threads=num_threads), users.shape[1])
+
+
+def knn_recommend(
+    liked: Counts,
+    similarity: Counts,
+    k: int,
+    *,
+    exclude_liked: bool = False,
+    only: NDArray[np.int32] | None = None,
+    drop: NDArray[np.int32] | None = None,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.int32], Scores]:
+    """The k best columns per row of liked · similarity; see :func:`implicit_core._arrays.knn_recommend`."""
+    rows, columns = len(liked.indptr) - 1, similarity.shape[1]
+    found = min(k, columns if only is None else len(only))
+    ids, scores = np.full((rows, k), -1, dtype=np.int32), np.full((rows, k), NO_SCORE)
+    if rows == 0 or found == 0:
+        return ids, scores
+    work = product_work(liked, similarity)
+    threads = _useful_threads(num_threads, SCATTER_WORK * int(work[-1] + ROW_WORK * rows))
+    sums = np.full((threads, columns), -0.0)
+    if drop is not None:
+        sums[:, drop] = 0
+    room = min(2 * found + SPARE_CANDIDATES, columns if only is None else len(only))
+    best_ids, best_scores = (
+        (ids, scores) if found == k else (np.empty((rows, found), np.int32), np.empty((rows, found)))
+    )
+    _knn.product_topk(
+        liked.indptr,
+        liked.indices,
+        liked.values,
+        similarity.indptr,
+        similarity.indices,
+        similarity.values,
+        exclude_liked,
+        np.empty(0, dtype=np.int32) if only is None else only,
+        np.empty(0, dtype=np.int32) if drop is None else drop,
+        NO_SCORE,
+        split_rows(work, slice(None), ROW_WORK, CHUNKS_PER_THREAD * threads),
+        best_ids,
+        best_scores,
+        sums,
+        np.empty((threads, columns + 1), dtype=np.int32),
+        np.empty((threads, room * _knn.CANDIDATE_BYTES), dtype=np.int8),
+        threads,
+    )
+    if found < k:
+        ids[:, :found], scores[:, :found] = best_ids, best_scores
+    return ids, scores

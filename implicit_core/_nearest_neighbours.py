@@ -1,0 +1,181 @@
+"""Item–item similarities and the recommendations that follow from them, under the names of ``implicit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix
+from tqdm.auto import tqdm
+
+from implicit_core._checks import check_count
+from implicit_core._kernels import effective_threads, product_work, split_rows
+from implicit_core._typing import Counts, Ids, Matrix, Scores
+from implicit_core.cpu import kernels
+from implicit_core.utils import check_columns, check_csr, check_real, finite_float64, to_counts
+
+PIECE_WORK = 2e8  #: multiplications per thread between two chances to interrupt
+PIECE_RESULTS = 2**22  #: bound on the results of a piece, which are copied to where they belong
+
+
+def all_pairs_knn(users: Matrix, K: int = 100, num_threads: int = 0, show_progress: bool = True) -> coo_matrix:
+    r"""Find the items most similar to each item.
+
+    .. math:: s_{ij} = \sum_u x_{ui} x_{uj}
+
+    Only items that have a user in common with an item count as its neighbours; the item itself is one of them.
+
+    Parameters
+    ----------
+    users : csr_matrix or csr_array, shape (users, items)
+        Weights x. Other sparse formats are converted, with a ParameterWarning.
+    K : int, default 100
+        Most neighbours of an item, at least 1.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all. The result has the same bits
+        for any number.
+    show_progress : bool, default True
+        Show a progress bar.
+
+    Returns
+    -------
+    similarity : coo_matrix of float64, shape (items, items)
+        Up to K entries in each row: those of the largest s, in descending order, equal ones by ascending id.
+
+    Raises
+    ------
+    ModelFitError
+        A value is NaN or infinite.
+    ValueError
+        K is less than 1.
+    """
+    K = check_count(K, "K", 1)
+    matrix = finite_float64(check_csr(users, "users"), "users")
+    n = matrix.shape[1]
+    by_user, by_item = to_counts(matrix), to_counts(matrix.T.tocsr())
+    k = min(K, n)
+    found = []
+    with tqdm(total=n, disable=not show_progress) as progress:
+        for rows, piece in _pieces(by_item, by_user, k, num_threads):
+            found.append(kernels.all_pairs_knn(piece, by_user, k, num_threads))
+            progress.update(rows.stop - rows.start)
+    row = np.repeat(np.arange(n, dtype=np.int32), _joined([np.diff(part.indptr) for part in found], np.int64))
+    col = _joined([part.indices for part in found], np.int32)
+    return coo_matrix((_joined([part.values for part in found], np.float64), (row, col)), shape=(n, n))
+
+
+def _pieces(left: Counts, right: Counts, k: int, num_threads: int) -> Iterator[tuple[slice, Counts]]:
+    """Runs of rows of ``left`` that a kernel multiplies with ``right`` in a short time and little space."""
+    work, rows = product_work(left, right), len(left.indptr) - 1
+    seconds = (work[-1] + kernels.ROW_WORK * rows) / (PIECE_WORK * effective_threads(num_threads))
+    boundaries = split_rows(work, slice(None), kernels.ROW_WORK, int(np.ceil(max(seconds, rows * k / PIECE_RESULTS))))
+    for start, stop in pairwise(boundaries.tolist()):
+        yield slice(start, stop), left._replace(indptr=left.indptr[start : stop + 1])
+
+
+def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+
+
+class NearestNeighboursScorer:
+    """Recommends the items most similar to those that a user likes.
+
+    Parameters
+    ----------
+    similarity : csr_matrix or csr_array, shape (items, items)
+
+    Attributes
+    ----------
+    similarity : csr_matrix or csr_array
+
+    Notes
+    -----
+    Calls from several threads run at once.
+    """
+
+    def __init__(self, similarity: Matrix) -> None:
+        matrix = check_csr(similarity, "similarity")
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"similarity must be square, got shape {matrix.shape}")
+        self.similarity = matrix
+        self._counts = float64_counts(to_counts(matrix), "similarity")
+
+    def recommend(
+        self,
+        user_indptr: ArrayLike,
+        user_indices: ArrayLike,
+        user_data: ArrayLike,
+        K: int = 10,
+        remove_own_likes: bool = True,
+    ) -> tuple[Ids, Scores]:
+        """Recommend items to the user in the first row of a CSR matrix.
+
+        Parameters
+        ----------
+        user_indptr, user_indices, user_data : array of int, int and float
+            The arrays of the matrix.
+        K : int, default 10
+            Most results.
+        remove_own_likes : bool, default True
+            Leave out the items stored in the row.
+
+        Returns
+        -------
+        ids : ndarray of int32
+        scores : ndarray of float64, of the same shape
+            Descending; equal scores by ascending id. There are fewer than K where fewer items can be reached.
+
+        Raises
+        ------
+        ValueError
+            The arrays contradict each other, or hold an unknown item.
+        """
+        indices, values = np.asarray(user_indices), np.asarray(user_data)
+        start, stop = (int(position) for position in np.asarray(user_indptr)[:2])
+        if not 0 <= start <= stop <= min(len(indices), len(values)):
+            raise ValueError(
+                f"user_indptr must rise within the {len(indices)} indices and {len(values)} values, got {start}, {stop}"
+            )
+        indices = indices[start:stop]
+        check_columns(indices, self._counts.shape[1], "user_indices")
+        indptr = np.array([0, stop - start], dtype=np.int64)
+        row = Counts(indptr, indices.astype(np.int32), values[start:stop], (1, self._counts.shape[1]))
+        ids, scores = self.rank(row, check_count(K, "K"), exclude_liked=remove_own_likes)
+        return ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]
+
+    def rank(
+        self,
+        liked: Counts,
+        k: int,
+        *,
+        exclude_liked: bool = False,
+        only: NDArray[np.int32] | None = None,
+        drop: NDArray[np.int32] | None = None,
+        num_threads: int = 0,
+    ) -> tuple[Ids, Scores]:
+        """The best k items for each row of ``liked``; see :func:`implicit_core._arrays.knn_recommend`."""
+        liked = float64_counts(liked, "user_items")
+        ids, scores = np.empty((len(liked.indptr) - 1, k), dtype=np.int32), np.empty((len(liked.indptr) - 1, k))
+        for rows, piece in _pieces(liked, self._counts, k, num_threads):
+            ids[rows], scores[rows] = kernels.knn_recommend(
+                piece, self._counts, k, exclude_liked=exclude_liked, only=only, drop=drop, num_threads=num_threads
+            )
+        return ids, scores
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.similarity,)
+
+
+def float64_counts(counts: Counts, name: str) -> Counts:
+    """The same with values of float64.
+
+    Raises
+    ------
+    TypeError
+        The values are not real numbers.
+    """
+    check_real(counts.values, name)
+    return counts._replace(values=np.ascontiguousarray(counts.values, dtype=np.float64))

@@ -113,7 +113,9 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     return total
 
 
-def prepare(items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index:
+def prepare(
+    items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
+) -> Index:
     """Candidates ``ids`` (default: all rows) of ``items`` for ``topk``."""
     if ids is None:
         ids = np.arange(items.shape[0], dtype=np.int32)

@@ -14,24 +14,25 @@ from implicit_core._typing import Counts, Matrix
 from implicit_core.utils import check_columns, check_structure
 
 
-def check_count(value: Any, name: str, minimum: int = 0) -> int:
-    """An integer of at least ``minimum``.
+def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
+    """An integer from ``minimum`` to ``maximum``.
 
     Raises
     ------
     TypeError, ValueError
     """
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    count = operator.index(value)
     if count < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {count}")
+    if count > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {count}")
     return count
 
 
-def check_number(value: Any, name: str, minimum: float = -np.inf) -> float:
-    """A finite real number of at least ``minimum``.
+def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.float32).max)) -> float:
+    """A real number of at least ``minimum`` that is finite in float32.
 
     Raises
     ------
@@ -39,10 +40,8 @@ def check_number(value: Any, name: str, minimum: float = -np.inf) -> float:
     """
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not minimum <= float(value) < np.inf or float(value) == -np.inf:
-        raise ValueError(
-            f"{name} must be a finite number{f' of at least {minimum}' if minimum > -np.inf else ''}, got {value}"
-        )
+    if not minimum <= float(value) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} must be a finite number of at least {minimum:g}, got {value}")
     return float(value)
 
 
@@ -54,7 +53,7 @@ def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     IndexError
         Not a one-dimensional sequence of integers, or an id outside [0, size).
     """
-    array = np.asarray(ids)
+    array = np.asarray(sorted(ids) if isinstance(ids, (set, frozenset)) else ids)
     if array.ndim != 1:
         raise IndexError(f"{name} must be a one-dimensional sequence of ids, got {type(ids).__name__}")
     if array.dtype == np.bool_ and len(array) == size:
@@ -72,7 +71,9 @@ def check_selection(
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int32] | None]:
     """Sorted ids of the only candidates and of those to rank last, each None where not given."""
     drop = None
-    if filtered is not None and np.size(filtered):
+    if filtered is not None and np.ndim(filtered) == 0 and not isinstance(filtered, (set, frozenset)):
+        filtered = [filtered]
+    if filtered is not None and len(filtered):
         if candidates is not None:
             raise ValueError(f"give either {names[0]} or {names[1]}, not both")
         drop = np.unique(check_ids(filtered, size, names[1])).astype(np.int32)
@@ -84,9 +85,20 @@ def check_selection(
     return only, drop
 
 
+def as_ids(ids: Any, name: str) -> NDArray[Any]:
+    """One id or a sequence of them as a one-dimensional array; a boolean mask gives the ids that it selects."""
+    array = np.atleast_1d(np.asarray(ids))
+    if array.ndim != 1:
+        raise IndexError(f"{name} must be one id or a one-dimensional sequence of ids, got shape {array.shape}")
+    if array.dtype == np.bool_ and np.ndim(ids):
+        return np.flatnonzero(array)
+    return array if array.size else array.astype(np.int64)
+
+
 def as_rows(matrix: Any) -> Any:
     """The one-row CSR matrix of a one-dimensional sparse array, which is what ``csr_array[i]`` gives."""
-    return matrix.reshape(1, -1).tocsr() if sparse.issparse(matrix) and matrix.ndim == 1 else matrix
+    one = sparse.issparse(matrix) and matrix.ndim == 1 and matrix.format in ("csr", "coo")
+    return matrix.reshape(1, -1).tocsr() if one else matrix
 
 
 def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[str, str]) -> Matrix:
@@ -112,9 +124,7 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
         The ids are not one-dimensional, or negative.
     """
     name, id_name = names
-    ids = np.atleast_1d(np.asarray(ids))
-    if ids.ndim != 1:
-        raise IndexError(f"{id_name} must be one id or a one-dimensional sequence of ids, got shape {ids.shape}")
+    ids = as_ids(ids, id_name)
     if ids.dtype.kind in "iu" and ids.min(initial=0) < 0:
         raise IndexError(f"{id_name} must not be negative, got {ids.min()}")
     rows, columns = matrix.shape
@@ -126,15 +136,19 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     if rows == len(ids):
         check_structure(matrix, name)
     elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > ids.max(initial=-1):
+        if len(matrix.indptr) != rows + 1:
+            raise ValueError(f"{name} is not a valid CSR matrix: it has {rows} rows, but indptr {len(matrix.indptr)}")
         starts, stops = matrix.indptr[ids], matrix.indptr[ids + 1]
         if (starts < 0).any() or (stops < starts).any() or (stops > min(len(matrix.indices), len(matrix.data))).any():
             raise ValueError(f"{name} is not a valid CSR matrix: indptr does not rise, or ends beyond its indices")
+        if matrix.dtype == np.float16:  # which scipy does not index
+            matrix = type(matrix)((matrix.data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
         matrix = matrix[ids]
     else:
         raise ValueError(
             f"{name} must have one row per {id_name} ({len(ids)}), got {rows} rows; pass {name}[{id_name}]"
         )
-    check_columns(matrix.indices, known[1], name)
+    check_columns(matrix.indices[: matrix.indptr[-1]], known[1], name)
     return matrix
 
 

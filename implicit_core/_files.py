@@ -65,14 +65,27 @@ def read_npz(file: Any) -> dict[str, Any]:
 
 
 def encode_random_state(random_state: Any) -> Any:
-    """An int stays; a generator becomes JSON text, so that the file holds no pickle."""
-    if random_state is None or isinstance(random_state, (int, np.integer)):
-        return random_state
+    """An int stays; what is no plain number becomes JSON text, so that the file holds no pickle.
+
+    Raises
+    ------
+    ValueError
+        A generator of a kind that could not be read back.
+    """
+    if random_state is None:
+        return None
+    if isinstance(random_state, (int, np.integer)):
+        return random_state if -(2**63) <= random_state < 2**63 else json.dumps({"seed": int(random_state)})
     if isinstance(random_state, np.random.SeedSequence):
         return json.dumps({"seed_sequence": _plain(random_state.state)})
     if isinstance(random_state, np.random.RandomState):
         return json.dumps({"legacy": _plain(random_state.get_state(legacy=False))})
     generator = np.random.default_rng(random_state)
+    if type(generator.bit_generator) not in _BIT_GENERATORS:
+        raise ValueError(
+            f"a random_state over {type(generator.bit_generator).__name__} cannot be stored; set it to an int or a "
+            "generator of numpy's own kinds"
+        )
     return json.dumps({"generator": _plain(generator.bit_generator.state)})
 
 
@@ -82,6 +95,8 @@ def decode_random_state(stored: Any) -> Any:
         return stored
     try:
         ((kind, state),) = json.loads(stored).items()
+        if kind == "seed":
+            return int(state)
         if kind == "seed_sequence":
             return np.random.SeedSequence(**state)
         if kind == "legacy":

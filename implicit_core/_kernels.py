@@ -35,7 +35,9 @@ class Kernels(Protocol):
 
     def stored_error(self, counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float: ...
 
-    def prepare(self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index: ...
+    def prepare(
+        self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
+    ) -> Index: ...
 
     def topk(
         self,
@@ -95,7 +97,7 @@ def split_rows(indptr: NDArray[np.int64], rows: slice, row_cost: float, parts: i
     if parts <= 1 or stop - start <= 1:
         return np.unique([start, stop]).astype(np.int64)
     work = (indptr[start : stop + 1] - indptr[start]) + row_cost * np.arange(stop - start + 1)
-    targets = np.linspace(0, work[-1], max(parts, 1) + 1)
+    targets = np.linspace(0, work[-1], max(1, min(parts, stop - start)) + 1)
     boundaries = start + np.searchsorted(work, targets[1:-1])
     return np.unique(np.concatenate([[start], boundaries, [stop]])).astype(np.int64)
 
@@ -132,10 +134,9 @@ def effective_threads(num_threads: int) -> int:
 
 def _available_threads() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    limit = int(asked) if asked.isdigit() and int(asked) > 0 else MOST_THREADS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _container_quota()))
+    return max(1, min(limit, cores, _container_quota()))
 
 
 @functools.cache

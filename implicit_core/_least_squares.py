@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
+from implicit_core._checks import check_count, check_number
 from implicit_core._kernels import Kernels, split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, to_counts
@@ -54,14 +55,16 @@ def total_confidence(counts: Counts, policy: Policy) -> float:
 
 def half_step(
     kernels: Kernels,
-    cg_steps: int | None,
     Cui: Matrix,
     X: Factors,
     Y: Factors,
     regularization: float,
     num_threads: int = 0,
+    cg_steps: int | None = None,
 ) -> None:
     """Solve for the rows of ``X`` in place, with ``Y`` fixed and confidences as they are in ``Cui``.
+
+    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None.
 
     Raises
     ------
@@ -69,11 +72,14 @@ def half_step(
         Shapes or types do not go together.
     """
     counts = _checked(Cui, X, Y)
-    if not (X.flags.c_contiguous and X.flags.writeable and X.dtype == Y.dtype and X.dtype in (np.float32, np.float64)):
+    check_number(regularization, "regularization", 0)
+    if cg_steps is not None:
+        check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
+    if not (X.flags.c_contiguous and X.flags.writeable and X.dtype in (np.float32, np.float64)):
         raise ValueError(
-            "X is updated in place, so it must be C-contiguous and writable, and of the same type as Y, float32 or "
-            f"float64; got {X.dtype} and {Y.dtype}"
+            f"X is updated in place, so it must be C-contiguous, writable, and float32 or float64; got {X.dtype}"
         )
+    Y = Y.astype(X.dtype, copy=False)
     gram = kernels.gram(Y, num_threads)
     solve(kernels, counts, X, Y, gram, regularization, Policy(), cg_steps, num_threads)
 
@@ -83,12 +89,18 @@ def calculate_loss(
 ) -> float:
     """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
     counts = _checked(Cui, X, Y)
+    if X.dtype not in (np.float32, np.float64):
+        X, Y = X.astype(np.float32), Y.astype(np.float32)
     XtX, YtY = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     stored = kernels.stored_error(counts, X, Y, Policy(), num_threads)
-    return (stored + dense_loss(XtX, YtY, regularization)) / total_confidence(counts, Policy())
+    total = total_confidence(counts, Policy())
+    return (stored + dense_loss(XtX, YtY, regularization)) / total if total else 0.0
 
 
 def _checked(Cui: Matrix, X: Factors, Y: Factors) -> Counts:
+    for name, factors in (("X", X), ("Y", Y)):
+        if not isinstance(factors, np.ndarray) or factors.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be an ndarray of real numbers, got {type(factors).__name__}")
     matrix = confidences(check_csr(Cui, "Cui"), 1.0, "Cui")
     if np.ndim(X) != 2 or np.ndim(Y) != 2 or X.shape[1] != Y.shape[1] or matrix.shape != (len(X), len(Y)):
         raise ValueError(

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 
+from implicit_core.utils import check_real
+
 
 def tfidf_weight(X: Any) -> coo_matrix:
     r"""Weight a matrix by term frequency and inverse document frequency.
@@ -92,6 +94,9 @@ def bm25_weight(X: Any, K1: float = 100, B: float = 0.8) -> coo_matrix:
 def _floats(X: Any) -> coo_matrix:
     """A new COO matrix of float64; its index arrays may be shared."""
     X = coo_matrix(X)
+    check_real(X.data, "X")
+    if not np.isfinite(X.data).all():
+        raise ValueError(f"X must hold finite values, got {X.data[~np.isfinite(X.data)][0]}")
     return coo_matrix((X.data.astype(np.float64), (X.row, X.col)), shape=X.shape)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +24,8 @@ from implicit_core.recommender_base import ModelFitError
 from implicit_core.utils import check_csr, check_random_state, confidences, one_blas_thread, to_counts, to_csr
 
 log = logging.getLogger("implicit_core")
+
+MOST_STEPS = 2**31 - 1  #: of conjugate gradient, which ends by itself long before
 
 
 class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
@@ -69,6 +70,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     ----------
     user_factors : ndarray, shape (users, factors)
     item_factors : ndarray, shape (items, factors)
+        May be replaced. ``recalculate_*``, ``partial_fit_*`` and ``explain`` keep what they compute from an array, so
+        to change values assign a new array instead of writing into this one. Methods that change a model, ``fit`` and
+        ``partial_fit_*``, must not run at the same time as others.
     fit_callback : callable or None
         Used by ``fit`` where no callback is passed.
 
@@ -124,11 +128,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.fit_callback: Callable[[int, float, float | None], object] | None = None
 
     @property
-    def use_gpu(self) -> bool:
-        """Whether the model computes on a GPU."""
-        return self.device == "gpu"
-
-    @property
     def _kernels(self) -> Kernels:
         return super()._kernels if self.use_native else _arrays
 
@@ -144,8 +143,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
     @property
     def solver(self) -> Callable[..., None]:
-        """The half-step of ``fit`` as a function ``(Cui, X, Y, regularization, num_threads=0)`` that updates X."""
-        return partial(half_step, self._kernels, self.cg_steps if self.use_cg else None)
+        """The half-step of ``fit``: a function ``(Cui, X, Y, regularization, num_threads=0)`` that updates X."""
+        return partial(half_step, self._kernels, cg_steps=self.cg_steps if self.use_cg else None)
 
     def fit(
         self,
@@ -155,7 +154,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     ) -> None:
         """Learn the factors of users and items.
 
-        A model that has factors goes on from them. All confidences are computed in float32, whatever ``dtype`` is.
+        A model that has factors goes on from them, and changes them in place where their type and layout allow. All
+        confidences are computed in float32, whatever ``dtype`` is.
 
         Parameters
         ----------
@@ -303,7 +303,11 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         with one_blas_thread:
             if user_weights is None:
                 gram, ridge, policy = self._gram("item_factors"), self.regularization, self._policy()
-                user_weights = cho_factor(_arrays.linear_system(counts, 0, items, gram, ridge, policy)[0])
+                A, _ = _arrays.linear_system(counts, 0, items, gram, ridge, policy)
+                try:
+                    user_weights = cho_factor(A)
+                except np.linalg.LinAlgError as error:
+                    raise ModelFitError.not_positive_definite(userid) from error
             _, rhs = _arrays.entries(counts.values, self._policy())
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
             contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid].astype(np.float64)))
@@ -325,24 +329,27 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def _check_parameters(self) -> None:
+        super()._check_parameters()
         check_count(self.factors, "factors", 1)
         check_count(self.iterations, "iterations")
-        check_count(self.cg_steps, "cg_steps", 1)
-        check_count(self.num_threads, "num_threads", -sys.maxsize)
+        check_count(self.cg_steps, "cg_steps", 1, MOST_STEPS)
         check_number(self.regularization, "regularization", 0)
         check_number(self.alpha, "alpha")
+        self.dtype = np.dtype(self.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
 
     def _initialize(self, users: int, items: int) -> None:
-        """Make the factors that are missing, and those that are there ready for a kernel."""
+        """Make the factors that are missing, once it is sure that those which are there will do."""
         random = check_random_state(self.random_state)
-        for side, rows in (("user_factors", users), ("item_factors", items)):
-            factors = getattr(self, side)
-            if factors is None:
-                factors = random.random((rows, self.factors), dtype=self.dtype.type)
+        sides = {"user_factors": (users, self.factors), "item_factors": (items, self.factors)}
+        for side, shape in sides.items():
+            self._check_shape(side, shape)
+        for side, shape in sides.items():
+            if getattr(self, side) is None:
+                factors = random.random(shape, dtype=self.dtype.type)
                 factors *= 0.01
-            self._go_on_from(side, factors, (rows, self.factors))
+                setattr(self, side, factors)
         self._cache.clear()
 
     def _policy(self) -> Policy:
@@ -358,14 +365,20 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         if kept is None or kept[0] is not factors:
             gram = self._kernels.gram(self._factors(side), self.num_threads)
             if not np.isfinite(gram.diagonal()).all():
-                raise ModelFitError(f"{side} became NaN or infinite; raise regularization or lower alpha")
+                raise ModelFitError(
+                    f"{side} became NaN or infinite; raise regularization or lower alpha, and set user_factors and "
+                    "item_factors to None to start anew"
+                )
             kept = self._cache[side] = factors, gram
         return kept[1]
 
     def _half_step(self, counts: Counts, side: str, other: str) -> None:
         """Solve for the factors of one side with those of the other fixed."""
-        X, Y, gram = getattr(self, side), getattr(self, other), self._gram(other)
-        self._cache.pop(side, None)
+        # a callback may have replaced the factors, or written into them
+        X = self._writable(side, (counts.shape[0], self.factors))
+        Y = self._writable(other, (counts.shape[1], self.factors))
+        self._cache.clear()
+        gram = self._gram(other)
         solve(
             self._kernels,
             counts,
@@ -381,16 +394,17 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     def _loss(self, Cui: Counts, total: float) -> float:
         X, Y = self.user_factors, self.item_factors
         stored = self._kernels.stored_error(Cui, X, Y, self._policy(), self.num_threads)
-        return (
-            stored + dense_loss(self._gram("user_factors"), self._gram("item_factors"), self.regularization)
-        ) / total
+        dense = dense_loss(self._gram("user_factors"), self._gram("item_factors"), self.regularization)
+        return (stored + dense) / total if total else 0.0
 
     def _recalculate(
         self, ids: int | ArrayLike, matrix: Matrix, side: str, other: str, names: tuple[str, str]
     ) -> Factors:
         self._check_parameters()
         fixed = self._factors(other)
-        rows = self._aligned(to_csr(as_rows(matrix), names[0]), ids, side, other, names)
+        rows = self._aligned(
+            to_csr(as_rows(matrix) if np.ndim(ids) == 0 else matrix, names[0]), ids, side, other, names
+        )
         X = np.zeros((rows.shape[0], fixed.shape[1]), dtype=self.dtype)
         counts = to_counts(confidences(rows, self.alpha, names[0]))
         gram, policy = self._gram(other), self._policy()
@@ -408,7 +422,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         if np.ndim(ids) != 1:
             raise TypeError(f"{names[1]} must be a sequence of ids, got {ids!r}")
         ids = check_ids(ids, np.iinfo(np.int32).max, names[1])
-        matrix = to_csr(as_rows(matrix), names[0])
+        self._check_parameters()
+        matrix = to_csr(matrix, names[0])
         if matrix.shape[0] != len(ids):
             raise ValueError(f"{names[0]} must have one row for each of {names[1]} ({len(ids)}), got {matrix.shape[0]}")
         solved = self._recalculate(ids, matrix, side, other, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,11 +101,6 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         self.random_state = random_state
         self.deterministic = deterministic
 
-    @property
-    def use_gpu(self) -> bool:
-        """Whether the model computes on a GPU."""
-        return self.device == "gpu"
-
     def fit(
         self,
         user_items: Matrix,
@@ -148,8 +142,8 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 correct, skipped = self._kernels.bpr_epoch(
                     counts,
                     users,
-                    self.user_factors,
-                    self.item_factors,
+                    self._writable("user_factors", (counts.shape[0], self.factors + 1)),
+                    self._writable("item_factors", (counts.shape[1], self.factors + 1)),
                     self.learning_rate,
                     self.regularization,
                     key,
@@ -182,20 +176,22 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def _check_parameters(self) -> None:
+        super()._check_parameters()
         check_count(self.factors, "factors", 1)
         check_count(self.iterations, "iterations")
-        check_count(self.num_threads, "num_threads", -sys.maxsize)
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
+        self.dtype = np.dtype(self.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
 
     def _initialize(self, random: np.random.Generator, counts: Counts) -> None:
         """Make the factors that are missing: zero for who has no entry, and the column of ones of the users."""
-        rows, columns = counts.shape
-        for side, size in (("item_factors", columns), ("user_factors", rows)):
-            factors = getattr(self, side)
-            if factors is None:
+        sides = {"item_factors": counts.shape[1], "user_factors": counts.shape[0]}
+        for side, size in sides.items():
+            self._check_shape(side, (size, self.factors + 1))
+        for side, size in sides.items():
+            if getattr(self, side) is None:
                 factors = random.random((size, self.factors + 1), dtype=self.dtype.type)
                 factors -= 0.5
                 factors /= self.factors
@@ -205,7 +201,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 factors[stored == 0] = 0
                 if side == "user_factors":
                     factors[:, -1] = 1
-            self._go_on_from(side, factors, (size, self.factors + 1))
+                setattr(self, side, factors)
 
 
 class CPUBayesianPersonalizedRanking(BayesianPersonalizedRanking):

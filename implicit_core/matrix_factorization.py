@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from implicit_core._arrays import ZERO_NORM
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
-from implicit_core._devices import kernels_of
+from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._devices import choose_device, kernels_of
 from implicit_core._files import decode_random_state, encode_random_state, write_npz
 from implicit_core._kernels import Kernels
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
+from implicit_core.utils import to_csr
 
 BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
 BATCH_RESULTS = 2**24  #: bound on the results of a batch, which are copied to where they belong
@@ -41,6 +43,15 @@ class MatrixFactorizationBase(RecommenderBase):
         self.item_factors: Any = None
         self.num_threads = num_threads
         self._cache: dict[str, Any] = {}  # derived from the factors; neither saved nor pickled
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether the model computes on a GPU."""
+        return self.device == "gpu"
+
+    @use_gpu.setter
+    def use_gpu(self, use_gpu: bool | None) -> None:
+        self.device = choose_device(use_gpu)
 
     @property
     def _kernels(self) -> Kernels:
@@ -69,27 +80,29 @@ class MatrixFactorizationBase(RecommenderBase):
         users, item_factors = self._factors("user_factors"), self._factors("item_factors")
         N = check_count(N, "N")
         scalar = np.ndim(userid) == 0
-        if not recalculate_user:
-            userid = check_ids(np.atleast_1d(np.asarray(userid)), len(users), "userid")
+        if recalculate_user:
+            userids = as_ids(userid, "userid")
+        else:
+            userids = check_ids(np.atleast_1d(np.asarray(userid)), len(users), "userid")
         liked: Any = None
         if filter_already_liked_items or recalculate_user:
-            liked = as_rows(user_items)
-            if getattr(liked, "format", None) != "csr":
+            liked = as_rows(user_items) if scalar else user_items
+            if getattr(liked, "format", None) != "csr" or liked.ndim != 2:
                 raise ValueError(
-                    f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}; it may be None "
-                    "only if filter_already_liked_items and recalculate_user are both False"
+                    "user_items must be a csr_matrix or csr_array with a row for each userid, got "
+                    f"{type(user_items).__name__}; it may be None only if filter_already_liked_items and "
+                    "recalculate_user are both False"
                 )
-            liked = aligned_rows(liked, userid, (len(users), len(item_factors)), ("user_items", "userid"))
+            liked = aligned_rows(liked, userids, (len(users), len(item_factors)), ("user_items", "userid"))
         only, drop = check_selection(items, filter_items, len(item_factors), ("items", "filter_items"))
         if only is not None:
             N = min(N, len(only))
 
         def queries(rows: slice) -> Factors:
-            ids = np.atleast_1d(np.asarray(userid))[rows]
-            return self.recalculate_user(ids, liked[rows]) if recalculate_user else users[ids]
+            return self.recalculate_user(userids[rows], liked[rows]) if recalculate_user else users[userids[rows]]
 
         exclude = pairs(liked) if filter_already_liked_items else None
-        return self._topk(queries, np.size(userid), scalar, item_factors, N, only, drop, exclude)
+        return self._topk(queries, len(userids), scalar, item_factors, N, only, drop, exclude)
 
     def recommend_all(
         self,
@@ -108,8 +121,9 @@ class MatrixFactorizationBase(RecommenderBase):
             Row r is for user ``r + users_items_offset``.
         """
         warnings.warn("recommend_all is deprecated; call recommend with ids", DeprecationWarning, stacklevel=2)
+        rows = to_csr(user_items, "user_items").shape[0]
         return self.recommend(
-            np.arange(user_items.shape[0]) + users_items_offset,
+            np.arange(rows) + check_count(users_items_offset, "users_items_offset"),
             user_items,
             N=N,
             recalculate_user=recalculate_user,
@@ -188,7 +202,7 @@ class MatrixFactorizationBase(RecommenderBase):
             if name in state:
                 setattr(self, name, state[name])
         if "dtype" in state:
-            if state["dtype"] not in ("float16", "float32", "float64"):
+            if not isinstance(state["dtype"], str) or state["dtype"] not in ("float16", "float32", "float64"):
                 raise ModelLoadError(f"dtype of the file must name a type of float, got {state['dtype']!r}")
             self.dtype = np.dtype(state["dtype"])
         if "random_state" in state:
@@ -201,6 +215,14 @@ class MatrixFactorizationBase(RecommenderBase):
         if (users is None) != (items is None) or (users is not None and users.shape[1] != items.shape[1]):
             raise ModelLoadError("the file must hold user_factors and item_factors of the same width, or neither")
         self.user_factors, self.item_factors = users, items
+        try:
+            self._check_parameters()
+        except (TypeError, ValueError) as error:
+            raise ModelLoadError(f"the file holds a parameter that cannot be: {error}") from error
+
+    def _check_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter of the wrong kind or out of range."""
+        check_count(self.num_threads, "num_threads", -sys.maxsize)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -215,20 +237,21 @@ class MatrixFactorizationBase(RecommenderBase):
             raise ValueError(f"{side} must have two dimensions, got shape {factors.shape}")
         return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
 
-    def _go_on_from(self, side: str, factors: Factors, shape: tuple[int, int]) -> None:
-        """Take ``factors`` for a fit, as an array that a kernel may write.
-
-        Raises
-        ------
-        ValueError
-            They have another shape than the data asks for.
-        """
-        if np.shape(factors) != shape:
+    def _check_shape(self, side: str, shape: tuple[int, int]) -> None:
+        """Raise ValueError if there are factors of another shape than the data asks for."""
+        factors = getattr(self, side)
+        if factors is not None and np.shape(factors) != shape:
             raise ValueError(
                 f"fit goes on from the factors of the model, so {side} must have shape {shape}, got "
                 f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
             )
-        setattr(self, side, np.require(factors, self.dtype, ["C", "A", "W"]))
+
+    def _writable(self, side: str, shape: tuple[int, int]) -> Factors:
+        """Factors to go on from in a fit, as an array that a kernel may write: the model's own where that will do."""
+        self._check_shape(side, shape)
+        setattr(self, side, np.require(getattr(self, side), self.dtype, ["C", "A", "W"]))
+        factors: Factors = getattr(self, side)
+        return factors
 
     def _similar(
         self,
@@ -242,7 +265,8 @@ class MatrixFactorizationBase(RecommenderBase):
     ) -> tuple[Ids, Scores]:
         def directions(rows: slice) -> Factors:
             vectors = queries(rows)
-            return vectors / _norms(vectors)[:, None]
+            with np.errstate(invalid="ignore"):  # infinite factors
+                return vectors / _norms(vectors)[:, None]
 
         return self._topk(directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
 
@@ -261,7 +285,7 @@ class MatrixFactorizationBase(RecommenderBase):
         """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
         ids = np.empty((n, N), dtype=np.int32)
         scores = np.empty((n, N), dtype=factors.dtype)
-        index = self._kernels.prepare(factors, only, cosine=cosine, queries=n)
+        index = self._kernels.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
         batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
@@ -287,6 +311,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
 
 def _norms(factors: Factors) -> Factors:
-    norms: Factors = np.linalg.norm(factors, axis=1)
+    with np.errstate(over="ignore"):
+        norms: Factors = np.sqrt(np.einsum("ij,ij->i", factors, factors, dtype=np.float64)).astype(factors.dtype)
     norms[norms == 0] = ZERO_NORM
     return norms

@@ -204,7 +204,10 @@ class RecommenderBase(metaclass=ABCMeta):
         """Raise ModelFitError where factors are NaN or infinite: their sum then is too."""
         for name, factors in (("user", user_factors), ("item", item_factors)):
             if not abs(factors.sum(dtype="float64")) < float("inf"):
-                raise ModelFitError(f"the {name} factors became NaN or infinite; raise regularization or lower alpha")
+                raise ModelFitError(
+                    f"the {name} factors became NaN or infinite; raise regularization or lower the learning rate, and "
+                    "set user_factors and item_factors to None to start anew"
+                )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor parameters and their values, as scikit-learn's ``clone`` and searches ask for them."""
@@ -221,9 +224,10 @@ class RecommenderBase(metaclass=ABCMeta):
             A name is not a parameter of the model.
         """
         known = self.get_params()
-        for name, value in params.items():
+        for name in params:
             if name not in known:
                 raise ValueError(f"{name!r} is no parameter of {type(self).__name__}; it has {', '.join(known)}")
+        for name, value in params.items():
             setattr(self, name, value)
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import warnings
@@ -123,9 +125,17 @@ def to_csr(user_items: Any, name: str) -> Matrix:
             f"Method expects CSR input, and was passed {kind} instead. "
             f"Converting to CSR took {time.time() - start:.3g} seconds",
             ParameterWarning,
-            stacklevel=4,
+            stacklevel=_stacklevel_of_caller(),
         )
     return user_items
+
+
+def _stacklevel_of_caller() -> int:
+    """The level of the first frame outside this package, for a warning by the calling function."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("implicit_core."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_structure(matrix: Matrix, name: str) -> None:
@@ -161,12 +171,13 @@ def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
         A value is NaN, infinite or too large.
     """
     check_real(matrix.data, name)
+    if matrix.dtype not in (np.float32, np.float64):
+        with np.errstate(over="ignore"):
+            data = matrix.data.astype(np.float32)
+        matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    if matrix.dtype not in (np.float32, np.float64):
-        data = matrix.data.astype(np.float32)
-        matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     check_finite(matrix, name, float(np.finfo(np.float32).max) / max(abs(alpha), 1))
     return matrix
 
@@ -255,5 +266,11 @@ class _OneBlasThread:
                 self._limits.restore_original_limits()
                 self._limits = None
 
+    def forget(self) -> None:
+        """Start anew, in a child that was forked while another thread was inside."""
+        self.__init__()  # type: ignore[misc]
+
 
 one_blas_thread = _OneBlasThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.forget)

@@ -432,7 +432,7 @@ def test_candidates_must_be_known_ids(model, matrix, bad):
         model.similar_items(0, items=bad)
 
 
-@pytest.mark.parametrize("bad", [[-1], [ITEMS], np.array([3, -2]), [1.5], {1, 2}])
+@pytest.mark.parametrize("bad", [[-1], [ITEMS], np.array([3, -2]), [1.5], {-1, 2}, -1])
 def test_filters_must_be_known_ids(model, matrix, bad):
     with pytest.raises(IndexError):
         model.recommend(0, matrix[0], filter_items=bad)

@@ -403,6 +403,8 @@ def test_rows_are_split_into_runs_of_equal_work_that_cover_them_all():
 def test_thread_numbers_mean_what_joblib_means(monkeypatch):
     monkeypatch.setattr(_kernels, "_forked_from_threads", False)
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setattr(_kernels, "_container_quota", lambda: 1 << 30)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert [effective_threads(n) for n in (0, -1, -2, -6, -99, 1, 5)] == [6, 6, 5, 1, 1, 1, 5]
 
 
@@ -411,6 +413,8 @@ def test_threads_are_limited_by_affinity_and_container_quota(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
     monkeypatch.setattr(_kernels, "_container_quota", lambda: 1 << 30)
+    assert effective_threads(0) == 7
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert effective_threads(0) == 7
     monkeypatch.setattr(_kernels, "_container_quota", lambda: 3)
     assert effective_threads(0) == 3

@@ -121,10 +121,15 @@ def test_a_value_of_the_result_can_be_written_without_reaching_the_input(weight,
         weight(given).data[:] = -1
 
 
-@pytest.mark.parametrize("value", [-1.0, np.nan])
-def test_tfidf_refuses_what_has_no_square_root(value):
+def test_tfidf_refuses_what_has_no_square_root():
     with pytest.raises(ValueError, match="square root"):
-        tfidf_weight(sparse.csr_matrix([[1.0, value]]))
+        tfidf_weight(sparse.csr_matrix([[1.0, -1.0]]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(weight, value):
+    with pytest.raises(ValueError, match="finite values, got"):
+        weight(sparse.csr_matrix([[1.0, value]]))
 
 
 def test_weights_feed_fit_after_a_transposition(weight):

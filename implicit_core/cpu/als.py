@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from implicit_core import _arrays, _least_squares
+from implicit_core._checks import check_ids
 from implicit_core._typing import Factors, Matrix, Policy
 from implicit_core.als import CPUAlternatingLeastSquares as AlternatingLeastSquares
 from implicit_core.cpu import kernels
@@ -22,8 +21,38 @@ __all__ = [
     "user_linear_equation",
 ]
 
-calculate_loss = partial(_least_squares.calculate_loss, kernels)
-least_squares = partial(_least_squares.half_step, kernels, None)
+
+def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0) -> float:
+    """The loss that ``AlternatingLeastSquares`` minimises, divided by the sum of all confidences.
+
+    Parameters
+    ----------
+    Cui : csr_matrix or csr_array, shape (rows of X, rows of Y)
+        Confidences.
+    X, Y : ndarray, shape (rows, factors)
+    regularization : float
+    num_threads : int, default 0
+    """
+    return _least_squares.calculate_loss(kernels, Cui, X, Y, regularization, num_threads)
+
+
+def least_squares(Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0) -> None:
+    """Solve for the rows of ``X`` in place by Cholesky decomposition, with ``Y`` fixed.
+
+    Parameters
+    ----------
+    Cui : csr_matrix or csr_array, shape (rows of X, rows of Y)
+        Confidences.
+    X, Y : ndarray of float32 or float64, shape (rows, factors)
+    regularization : float
+    num_threads : int, default 0
+
+    Raises
+    ------
+    ModelFitError
+        The system of a row is not positive definite.
+    """
+    _least_squares.half_step(kernels, Cui, X, Y, regularization, num_threads)
 
 
 def least_squares_cg(
@@ -40,7 +69,7 @@ def least_squares_cg(
     num_threads : int, default 0
     cg_steps : int, default 3
     """
-    _least_squares.half_step(kernels, cg_steps, Cui, X, Y, regularization, num_threads)
+    _least_squares.half_step(kernels, Cui, X, Y, regularization, num_threads, cg_steps=cg_steps)
 
 
 def user_linear_equation(
@@ -64,9 +93,13 @@ def user_linear_equation(
     A : ndarray, shape (n_factors, n_factors)
     b : ndarray, shape (n_factors,)
     """
-    if Y.shape[1] != n_factors:
-        raise ValueError(f"n_factors must be the width of Y ({Y.shape[1]}), got {n_factors}")
     counts = to_counts(confidences(check_csr(Cui, "Cui"), 1.0, "Cui"))
+    if np.shape(Y) != (counts.shape[1], n_factors) or np.shape(YtY) != (n_factors, n_factors):
+        raise ValueError(
+            f"with n_factors={n_factors}, Y must have shape {(counts.shape[1], n_factors)} and YtY "
+            f"{(n_factors, n_factors)}; got {np.shape(Y)} and {np.shape(YtY)}"
+        )
+    (u,) = check_ids([u], counts.shape[0], "u").tolist()
     return _arrays.linear_system(counts, u, Y, YtY, regularization, Policy())
 
 

@@ -38,7 +38,7 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     blocks = max(1, min(64, -(-rows // 1024), GRAM_BYTES // (8 * width * width)))
     partial = np.zeros((blocks, width, width))
     if rows:
-        threads = effective_threads(num_threads)
+        threads = _useful_threads(num_threads, rows * factors * factors)
         scratch = np.empty((threads, _als.GRAM_HEIGHT * width))
         _als.gram(np.ascontiguousarray(Y), -(-rows // blocks), partial, scratch, threads)
     upper: NDArray[np.float64] = np.triu(partial.sum(axis=0)[:factors, :factors])
@@ -92,7 +92,7 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     """Σ of what the stored entries add to the squared error; see :func:`implicit_core._arrays.stored_error`."""
     if len(counts.indices) == 0:
         return 0.0
-    threads = effective_threads(num_threads)
+    threads = _useful_threads(num_threads, len(counts.indices) * X.shape[1])
     longest = int(np.diff(counts.indptr).max())
     errors = np.empty(X.shape[0])
     _als.row_errors(
@@ -111,7 +111,9 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     return float(errors.sum())
 
 
-def prepare(items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0) -> Index:
+def prepare(
+    items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
+) -> Index:
     """Candidates for ``topk``; see :func:`implicit_core._arrays.prepare`.
 
     Where enough queries will come, the candidates are copied into panels, for inner products in order of descending
@@ -129,7 +131,7 @@ def prepare(items: Factors, ids: Ids | None = None, *, cosine: bool = False, que
     panels = -(-len(ids) // lanes)
     packed = np.empty((panels, items.shape[1], lanes), dtype=items.dtype)
     norms = np.empty(panels * lanes)
-    _topk.pack_candidates(items, ids, packed, norms, effective_threads(0))
+    _topk.pack_candidates(items, ids, packed, norms, _useful_threads(num_threads, items.shape[1] * len(ids)))
     if not cosine:
         norms = np.maximum.accumulate(np.maximum(norms, 1e-150)[::-1])[::-1].copy()
     return Index(items, ids, cosine, packed, norms)

@@ -59,6 +59,6 @@ def topk(
         names = ("filter_query_items", "query")
         exclude = pairs(aligned_rows(matrix, np.arange(len(queries)), (len(queries), len(items)), names))
     _, drop = check_selection(None, filter_items, len(items), ("items", "filter_items"))
-    index = kernels.prepare(items, queries=len(queries))
+    index = kernels.prepare(items, queries=len(queries), num_threads=num_threads)
     ids, scores = kernels.topk(queries, index, check_count(k, "k"), exclude=exclude, drop=drop, num_threads=num_threads)
     return ids, scores

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
 from tqdm.auto import tqdm
 
-from implicit_core import _arrays, gpu
+from implicit_core import _arrays
 from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_number
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._kernels import Kernels
@@ -317,16 +317,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             list(zip(liked[best].tolist(), contribution[best].tolist(), strict=True)),
             user_weights,
         )
-
-    def to_gpu(self) -> AlternatingLeastSquares:
-        """Give this model on the GPU.
-
-        Raises
-        ------
-        ValueError
-            There is no GPU to use; the message says what is missing.
-        """
-        raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

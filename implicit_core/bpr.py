@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
-from implicit_core import gpu
 from implicit_core._checks import check_count, check_number
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._typing import Counts, Matrix
@@ -164,16 +163,6 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 if callback:
                     callback(epoch, time.time() - start, correct, skipped)
         self._check_factors(self.user_factors, self.item_factors)
-
-    def to_gpu(self) -> BayesianPersonalizedRanking:
-        """Give this model on the GPU.
-
-        Raises
-        ------
-        ValueError
-            There is no GPU to use; the message says what is missing.
-        """
-        raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
 from implicit_core._devices import choose_device, kernels_of
@@ -186,6 +187,16 @@ class MatrixFactorizationBase(RecommenderBase):
         NotImplementedError
         """
         raise NotImplementedError(f"{type(self).__name__} cannot recalculate items")
+
+    def to_gpu(self) -> MatrixFactorizationBase:
+        """Give this model on the GPU.
+
+        Raises
+        ------
+        ValueError
+            There is no GPU to use; the message says what is missing.
+        """
+        raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
         state = {name: getattr(self, name) for name in (*self._saved, "user_factors", "item_factors")}

@@ -249,6 +249,10 @@ class _OneBlasThread:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew; also in a child that was forked while another thread was inside."""
         self._lock = threading.Lock()
         self._entered = 0
         self._limits: threadpool_limits | None = None
@@ -265,10 +269,6 @@ class _OneBlasThread:
             if self._entered == 0 and self._limits is not None:
                 self._limits.restore_original_limits()
                 self._limits = None
-
-    def forget(self) -> None:
-        """Start anew, in a child that was forked while another thread was inside."""
-        self.__init__()  # type: ignore[misc]
 
 
 one_blas_thread = _OneBlasThread()

@@ -4,8 +4,6 @@ from cython.parallel cimport parallel, prange
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
-
-
 cdef extern from "_span.h" nogil:
     cppclass Span[T]:
         pass
@@ -87,7 +85,7 @@ def learn(
     int num_threads,
 ):
     """Take the steps round by round, tasks of a round in parallel; return how many liked items scored higher."""
-    cdef Py_ssize_t r, slot
+    cdef Py_ssize_t r = 0, slot
     cdef int64_t correct = 0
     with nogil, parallel(num_threads=num_threads):
         for r in range(blocks * blocks):

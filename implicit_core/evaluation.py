@@ -210,7 +210,7 @@ def precision_at_k(
     show_progress: bool = True,
     num_threads: int = 1,
 ) -> float:
-    """Compute the share of the hits that were possible, over all users: Σ hits / Σ min(K, |L|).
+    """Compute the share of the hits that were possible, over all users: Σ hits / Σ min(K, number of test items).
 
     Parameters, returns and errors are those of :func:`ranking_metrics_at_k`.
     """
@@ -225,7 +225,7 @@ def mean_average_precision_at_k(
     show_progress: bool = True,
     num_threads: int = 1,
 ) -> float:
-    """Compute the mean over users of [Σ over hits at rank i of (hits up to i) / i] / min(K, |L|).
+    """Compute the mean over users of [Σ over hits at rank i of (hits up to i) / i] / min(K, number of test items).
 
     Parameters, returns and errors are those of :func:`ranking_metrics_at_k`.
     """

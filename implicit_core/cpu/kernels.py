@@ -235,7 +235,7 @@ def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArr
     if counts.size == 0:
         return counts
     if ranked.dtype != np.int32:
-        ranked = np.where((ranked < 0) | (ranked >= relevant.shape[1]), -1, ranked)
+        ranked = np.where((ranked < 0) | (ranked >= relevant.shape[1]), -1, ranked.astype(np.int64))
     threads = _useful_threads(num_threads, counts.size * SEARCH_WORK)
     longest = int(np.diff(relevant.indptr).max())
     _evaluation.ranking_counts(

@@ -45,6 +45,22 @@ def unmodified():
     return check
 
 
+@pytest.fixture
+def row_of():
+    """Return a function that takes a row of a sparse matrix as an integer index gives it: of a csr_array, 1-D.
+
+    SciPy before 1.13 has no 1-D sparse arrays and refuses the index; there the row is 2-D.
+    """
+
+    def row(matrix, index):
+        try:
+            return matrix[index]
+        except NotImplementedError:
+            return matrix[[index]]
+
+    return row
+
+
 def _contents(value):
     """Copies of the arrays that make up a value."""
     parts = [getattr(value, name, None) for name in ("data", "indices", "indptr", "row", "col")]

@@ -689,7 +689,7 @@ def test_an_id_that_the_model_does_not_know_can_be_recalculated(matrix, side):
     np.testing.assert_array_equal(recalculate(model, side, 10_000, rows[0]), recalculate(model, side, 0, rows[0]))
 
 
-def test_recalculation_takes_other_formats_as_fit_does(matrix, side):
+def test_recalculation_takes_other_formats_as_fit_does(matrix, side, row_of):
     model = fitted(matrix)
     rows = half(side, matrix)
     expected = recalculate(model, side, [1, 2], rows[[1, 2]])
@@ -697,7 +697,7 @@ def test_recalculation_takes_other_formats_as_fit_does(matrix, side):
         given = recalculate(model, side, [1, 2], rows[[1, 2]].tocoo())
     np.testing.assert_array_equal(given, expected)
     np.testing.assert_array_equal(recalculate(model, side, [1, 2], sparse.csr_array(rows)[[1, 2]]), expected)
-    np.testing.assert_array_equal(recalculate(model, side, 1, sparse.csr_array(rows)[1]), expected[0])
+    np.testing.assert_array_equal(recalculate(model, side, 1, row_of(sparse.csr_array(rows), 1)), expected[0])
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, USERS - 1])
@@ -897,9 +897,10 @@ def test_contributions_are_the_n_largest_in_descending_order(explained, matrix):
         explained.explain(6, matrix, 9, N=-1)
 
 
-def test_an_explanation_takes_the_full_matrix_or_the_row_of_the_user(explained, matrix):
+def test_an_explanation_takes_the_full_matrix_or_the_row_of_the_user(explained, matrix, row_of):
     expected = explained.explain(6, matrix, 9)
-    for row in (matrix[6], sparse.csr_array(matrix)[[6]], sparse.csr_array(matrix)[6], sparse.csr_array(matrix)):
+    array = sparse.csr_array(matrix)
+    for row in (matrix[6], array[[6]], row_of(array, 6), array):
         assert explained.explain(6, row, 9)[:2] == expected[:2]
     with pytest.raises(ValueError, match="one row per userid"):
         explained.explain(6, matrix[:5], 9)

@@ -706,7 +706,7 @@ def with_wide_indices(matrix):
 
 @pytest.mark.parametrize("form", ["csr_matrix", "csr_array", "float32", "int32", "int64 indices"])
 @pytest.mark.parametrize("recalculate", [True, False])
-def test_rows_of_the_batch_and_the_full_matrix_mean_the_same(model, matrix, form, recalculate, unmodified):
+def test_rows_of_the_batch_and_the_full_matrix_mean_the_same(model, matrix, form, recalculate, unmodified, row_of):
     users, given = [7, 3, 59], matrix_forms(matrix)[form]
     expected = model.recommend(users, matrix[users], recalculate_user=recalculate)
     with unmodified(given):
@@ -716,7 +716,7 @@ def test_rows_of_the_batch_and_the_full_matrix_mean_the_same(model, matrix, form
         one = (expected[0][row], expected[1][row])
         assert_result(model.recommend(user, given, recalculate_user=recalculate), one)
         assert_result(model.recommend(user, given[[user]], recalculate_user=recalculate), one)
-        assert_result(model.recommend(user, given[user], recalculate_user=recalculate), one)
+        assert_result(model.recommend(user, row_of(given, user), recalculate_user=recalculate), one)
 
 
 def test_one_row_per_id_is_taken_by_position_even_for_all_users(model, matrix, scores):

@@ -241,7 +241,7 @@ def test_user_items_must_be_csr_even_without_a_filter(model, matrix, bad):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int64, np.bool_, np.uint16])
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array])
-def test_any_type_of_values_and_indices_will_do(kind, matrix, dtype, index, container, unmodified):
+def test_any_type_of_values_and_indices_will_do(kind, matrix, dtype, index, container, unmodified, row_of):
     ones = matrix.astype(bool).astype(np.float64) if dtype == np.bool_ else matrix
     wanted = fitted(kind, ones)
     given = container(ones.astype(dtype))
@@ -250,7 +250,7 @@ def test_any_type_of_values_and_indices_will_do(kind, matrix, dtype, index, cont
         model = fitted(kind, given)
         assert np.array_equal(model.similarity.data, wanted.similarity.data)
         same(model.recommend([1, 2], given[[1, 2]]), wanted.recommend([1, 2], ones[[1, 2]]))
-        same(model.recommend(2, given[2]), wanted.recommend(2, ones[2]))
+        same(model.recommend(2, row_of(given, 2)), wanted.recommend(2, ones[2]))
     with pytest.raises(TypeError, match="real numbers"):
         fitted(kind, given.astype(complex))
     with pytest.raises(TypeError, match="real numbers"):

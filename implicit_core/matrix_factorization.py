@@ -321,6 +321,20 @@ class MatrixFactorizationBase(RecommenderBase):
         return (ids[0], scores[0]) if scalar else (ids, scores)
 
 
+class GPUMatrixFactorizationBase(MatrixFactorizationBase):
+    """Base class of models of factors that compute on a GPU, under the name of ``implicit.gpu``.
+
+    Raises
+    ------
+    ValueError
+        There is no GPU to use; the message says what is missing.
+    """
+
+    def __init__(self, num_threads: int = 0) -> None:
+        super().__init__(num_threads)
+        self.device = choose_device(True)
+
+
 def _norms(factors: Factors) -> Factors:
     with np.errstate(over="ignore"):
         norms: Factors = np.sqrt(np.einsum("ij,ij->i", factors, factors, dtype=np.float64)).astype(factors.dtype)

@@ -74,6 +74,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         "dtype",
         "random_state",
     )
+    _beyond = ("deterministic",)
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
 from implicit_core._devices import choose_device, kernels_of
-from implicit_core._files import decode_random_state, encode_random_state, write_npz
+from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
@@ -204,12 +204,13 @@ class MatrixFactorizationBase(RecommenderBase):
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
             state["random_state"] = encode_random_state(state["random_state"])
+        state.update(self._state_beyond())
         write_npz(fileobj_or_path, {name: value for name, value in state.items() if value is not None})
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "factors" not in state:
             raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry 'factors'")
-        for name in self._saved:
+        for name in (*self._saved, *self._beyond):
             if name in state:
                 setattr(self, name, state[name])
         if "dtype" in state:
@@ -237,6 +238,8 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
+
+    __setstate__ = set_state
 
     def _factors(self, side: str) -> Factors:
         """``user_factors`` or ``item_factors``, as an array that a kernel takes."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 
 from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
-from implicit_core._files import write_npz
+from implicit_core._files import set_state, write_npz
 from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core._weights import bm25_weight, normalize, tfidf_weight
@@ -80,7 +80,7 @@ class ItemItemRecommender(RecommenderBase):
         self.scorer: NearestNeighboursScorer | None = None
         self.user_items: Any = None
         self._users = 0  # how many the model was fitted to, if known
-        self._user_vectors: tuple[Matrix, Matrix, Counts] | None = None  # derived from the first; not pickled
+        self._cache: dict[str, Any] = {}  # derived from user_items; not pickled
 
     @property
     def similarity(self) -> Any:
@@ -293,21 +293,24 @@ class ItemItemRecommender(RecommenderBase):
                 "(files of implicit have none) or they were taken away; set model.user_items to the users × items "
                 "matrix that it was fitted to"
             )
-        kept = self._user_vectors
-        if kept is None or kept[0] is not user_items:
+        of, vectors, by_item = self._cache.get("users", (None, None, None))
+        if of is not user_items:
             matrix = finite_float64(check_csr(user_items), "user_items")
             items = self._fitted()[1]
             if matrix.shape[1] != items:
                 raise ValueError(f"user_items must have a column for each of {items} items, got {matrix.shape[1]}")
             vectors = normalize(self._weights(matrix.tocoo())).tocsr()
-            self._user_vectors = kept = user_items, vectors, to_counts(vectors.T.tocsr())
-        return kept[1:]
+            by_item = to_counts(vectors.T.tocsr())
+            self._cache["users"] = user_items, vectors, by_item
+        return vectors, by_item
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_user_vectors": None}
+        return {**self.__dict__, "_cache": {}}
+
+    __setstate__ = set_state
 
     def save(self, file: Any) -> None:  # noqa: D102
-        state = {name: getattr(self, name) for name in self._saved}
+        state = {**{name: getattr(self, name) for name in self._saved}, **self._state_beyond()}
         if self.similarity is not None:
             state.update((name, getattr(self.similarity, name)) for name in _MATRIX)
             state["users"] = self._users
@@ -319,7 +322,7 @@ class ItemItemRecommender(RecommenderBase):
     def _restore(self, state: dict[str, Any]) -> None:
         if "K" not in state or any(name in state for name in ("factors", "user_factors", "item_factors")):
             raise ModelLoadError(f"the file holds no {type(self).__name__}")
-        for name in self._saved:
+        for name in (*self._saved, *self._beyond):
             if name in state:
                 setattr(self, name, state[name])
         try:

@@ -19,7 +19,7 @@ from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
 
 class ParameterWarning(Warning):
-    """An argument was accepted, but not in the form that a method works best with."""
+    """An argument was accepted, but not in the form that a method works best with, or not one that implicit has."""
 
 
 class ModelFitError(ValueError):
@@ -125,12 +125,12 @@ def to_csr(user_items: Any, name: str) -> Matrix:
             f"Method expects CSR input, and was passed {kind} instead. "
             f"Converting to CSR took {time.time() - start:.3g} seconds",
             ParameterWarning,
-            stacklevel=_stacklevel_of_caller(),
+            stacklevel=stacklevel_of_caller(),
         )
     return user_items
 
 
-def _stacklevel_of_caller() -> int:
+def stacklevel_of_caller() -> int:
     """The level of the first frame outside this package, for a warning by the calling function."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("implicit_core."):

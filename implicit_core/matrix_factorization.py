@@ -199,13 +199,17 @@ class MatrixFactorizationBase(RecommenderBase):
         raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
-        state = {name: getattr(self, name) for name in (*self._saved, "user_factors", "item_factors")}
+        self._warn_of_what_implicit_lacks()
+        write_npz(fileobj_or_path, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """What a file holds."""
+        state = {name: getattr(self, name) for name in (*self._saved, *self._beyond, "user_factors", "item_factors")}
         if "dtype" in state:
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
             state["random_state"] = encode_random_state(state["random_state"])
-        state.update(self._state_beyond())
-        write_npz(fileobj_or_path, {name: value for name, value in state.items() if value is not None})
+        return {name: value for name, value in state.items() if value is not None}
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "factors" not in state:

@@ -309,20 +309,20 @@ class ItemItemRecommender(RecommenderBase):
 
     __setstate__ = set_state
 
-    def save(self, file: Any) -> None:  # noqa: D102
-        state = {**{name: getattr(self, name) for name in self._saved}, **self._state_beyond()}
+    def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
+        state = {name: getattr(self, name) for name in self._saved}
         if self.similarity is not None:
             state.update((name, getattr(self.similarity, name)) for name in _MATRIX)
             state["users"] = self._users
         if self.user_items is not None:
             matrix = check_csr(self.user_items)
             state.update((f"user_items_{name}", getattr(matrix, name)) for name in _MATRIX)
-        write_npz(file, state)
+        write_npz(fileobj_or_path, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "K" not in state or any(name in state for name in ("factors", "user_factors", "item_factors")):
             raise ModelLoadError(f"the file holds no {type(self).__name__}")
-        for name in (*self._saved, *self._beyond):
+        for name in self._saved:
             if name in state:
                 setattr(self, name, state[name])
         try:

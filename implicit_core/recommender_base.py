@@ -157,12 +157,12 @@ class RecommenderBase(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def save(self, fileobj_or_path: Any) -> None:
+    def save(self, file: Any) -> None:
         """Write the model to an ``.npz`` file.
 
         Parameters
         ----------
-        fileobj_or_path : str, path or binary file object
+        file : str, path or binary file object
             The suffix ``.npz`` is added to a path without it. An existing file is replaced only once the new one is
             complete.
 
@@ -202,11 +202,11 @@ class RecommenderBase(metaclass=ABCMeta):
     def _restore(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`save` wrote."""
 
-    def _state_beyond(self) -> dict[str, Any]:
-        """What a file holds that ``implicit`` will ignore, with a warning if that makes a difference."""
+    def _warn_of_what_implicit_lacks(self) -> None:
+        """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""
         defaults = inspect.signature(type(self).__init__).parameters
-        state = {name: getattr(self, name) for name in self._beyond}
-        ignored = [f"{name}={value!r}" for name, value in state.items() if not _same(value, defaults[name].default)]
+        values = {name: getattr(self, name) for name in self._beyond}
+        ignored = [f"{name}={value!r}" for name, value in values.items() if not _same(value, defaults[name].default)]
         if ignored:
             warnings.warn(
                 f"implicit has no parameter for {', '.join(ignored)} and will ignore it where it loads this file; "
@@ -214,7 +214,6 @@ class RecommenderBase(metaclass=ABCMeta):
                 ParameterWarning,
                 stacklevel=stacklevel_of_caller(),
             )
-        return state
 
     def rank_items(
         self, userid: int | ArrayLike, user_items: Matrix, selected_items: ArrayLike, recalculate_user: bool = False

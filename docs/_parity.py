@@ -49,6 +49,7 @@ NOTES = {
     "ann.*Model.save": ("better", "works: `implicit` raises NotImplementedError"),
     "ann.*Model.load": ("better", "works: `implicit` raises NotImplementedError"),
     "ann.faiss.FaissModel": ("better", "wraps fitted models too, and pickles; `use_gpu=None` is the default"),
+    "ann.nmslib.NMSLibModel": ("better", "wraps fitted models too, and pickles; an unknown parameter is an error"),
     "ann.*Model": ("better", "wraps fitted models too, and pickles"),
     "cpu.lmf.LogisticMatrixFactorization": ("different", "other random numbers; see the changelog"),
     "cpu.als.AlternatingLeastSquares": (
@@ -150,8 +151,11 @@ PARAMETERS = {
     "bpr.BayesianPersonalizedRanking": {"use_gpu"},
     "approximate_als.*": {"use_gpu"},
     "ann.faiss.FaissModel": {"use_gpu"},
+    "ann.nmslib.NMSLibModel": {"kwargs"},
     "nearest_neighbours.*.fit": {"weighted", "counts"},
-    "recommender_base.RecommenderBase.save": {"file"},  # a model takes fileobj_or_path, as those of implicit do
+    "recommender_base.RecommenderBase.save": {"file"},  # models take fileobj_or_path, as those of implicit do
+    "ann.*Model.load": {"file"},  # which raises NotImplementedError in implicit
+    "ann.*Model.save": {"file"},
     "gpu.matrix_factorization_base.MatrixFactorizationBase.load": {"file"},
     "gpu.matrix_factorization_base.MatrixFactorizationBase.save": {"file"},
 }

@@ -146,27 +146,31 @@ class NearestNeighboursScorer:
         ids, scores = self.rank(row, check_count(K, "K"), exclude_liked=remove_own_likes)
         return ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]
 
-    def rank(
-        self,
-        liked: Counts,
-        k: int,
-        *,
-        exclude_liked: bool = False,
-        only: NDArray[np.int32] | None = None,
-        drop: NDArray[np.int32] | None = None,
-        num_threads: int = 0,
-    ) -> tuple[Ids, Scores]:
-        """The best k items for each row of ``liked``; see :func:`implicit_core._arrays.knn_recommend`."""
-        liked = float64_counts(liked, "user_items")
-        ids, scores = np.empty((len(liked.indptr) - 1, k), dtype=np.int32), np.empty((len(liked.indptr) - 1, k))
-        for rows, piece in _pieces(liked, self._counts, k, num_threads):
-            ids[rows], scores[rows] = kernels.knn_recommend(
-                piece, self._counts, k, exclude_liked=exclude_liked, only=only, drop=drop, num_threads=num_threads
-            )
-        return ids, scores
+    def rank(self, liked: Counts, k: int, **options: Any) -> tuple[Ids, Scores]:
+        """The best k items for each row of ``liked``; see :func:`rank`."""
+        return rank(float64_counts(liked, "user_items"), self._counts, k, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.similarity,)
+
+
+def rank(
+    liked: Counts,
+    similarity: Counts,
+    k: int,
+    *,
+    exclude_liked: bool = False,
+    only: NDArray[np.int32] | None = None,
+    drop: NDArray[np.int32] | None = None,
+    num_threads: int = 0,
+) -> tuple[Ids, Scores]:
+    """The best k columns for each row of liked · similarity; see :func:`implicit_core._arrays.knn_recommend`."""
+    ids, scores = np.empty((len(liked.indptr) - 1, k), dtype=np.int32), np.empty((len(liked.indptr) - 1, k))
+    for rows, piece in _pieces(liked, similarity, k, num_threads):
+        ids[rows], scores[rows] = kernels.knn_recommend(
+            piece, similarity, k, exclude_liked=exclude_liked, only=only, drop=drop, num_threads=num_threads
+        )
+    return ids, scores
 
 
 def float64_counts(counts: Counts, name: str) -> Counts:

@@ -19,7 +19,7 @@ from implicit_core._devices import DeviceClass, choose_device, register_device_c
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import dense_loss, half_step, solve, total_confidence
 from implicit_core._typing import Counts, Factors, Matrix, Policy
-from implicit_core.matrix_factorization import MatrixFactorizationBase
+from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
 from implicit_core.utils import check_csr, check_random_state, confidences, one_blas_thread, to_counts, to_csr
 
@@ -478,4 +478,39 @@ class CPUAlternatingLeastSquares(AlternatingLeastSquares):
         )
 
 
+class GPUAlternatingLeastSquares(AlternatingLeastSquares, GPUMatrixFactorizationBase):
+    """The model on the GPU, with the parameters of ``implicit.gpu.als``; note 64 factors."""
+
+    def __init__(
+        self,
+        factors: int = 64,
+        regularization: float = 0.01,
+        alpha: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        iterations: int = 15,
+        calculate_training_loss: bool = False,
+        random_state: Any = None,
+        *,
+        use_native: bool = True,
+        use_cg: bool = True,
+        num_threads: int = 0,
+        cg_steps: int = 3,
+    ) -> None:
+        super().__init__(
+            factors=factors,
+            regularization=regularization,
+            alpha=alpha,
+            dtype=dtype,
+            use_native=use_native,
+            use_cg=use_cg,
+            use_gpu=True,
+            iterations=iterations,
+            calculate_training_loss=calculate_training_loss,
+            num_threads=num_threads,
+            random_state=random_state,
+            cg_steps=cg_steps,
+        )
+
+
 register_device_class(AlternatingLeastSquares, CPUAlternatingLeastSquares, "cpu", "implicit_core.cpu.als")
+register_device_class(AlternatingLeastSquares, GPUAlternatingLeastSquares, "gpu", "implicit_core.gpu.als")

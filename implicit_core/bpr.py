@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from implicit_core._checks import check_count, check_number
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._typing import Counts, Matrix
-from implicit_core.matrix_factorization import MatrixFactorizationBase
+from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
 
 
@@ -74,6 +74,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         "dtype",
         "random_state",
     )
+    _beyond = ("deterministic",)
 
     def __init__(
         self,
@@ -223,4 +224,35 @@ class CPUBayesianPersonalizedRanking(BayesianPersonalizedRanking):
         )
 
 
+class GPUBayesianPersonalizedRanking(BayesianPersonalizedRanking, GPUMatrixFactorizationBase):
+    """The model on the GPU, with the parameters of ``implicit.gpu.bpr``."""
+
+    def __init__(
+        self,
+        factors: int = 100,
+        learning_rate: float = 0.01,
+        regularization: float = 0.01,
+        dtype: DTypeLike = np.float32,
+        iterations: int = 100,
+        verify_negative_samples: bool = True,
+        random_state: Any = None,
+        *,
+        num_threads: int = 0,
+        deterministic: bool = True,
+    ) -> None:
+        super().__init__(
+            factors=factors,
+            learning_rate=learning_rate,
+            regularization=regularization,
+            dtype=dtype,
+            iterations=iterations,
+            use_gpu=True,
+            num_threads=num_threads,
+            verify_negative_samples=verify_negative_samples,
+            random_state=random_state,
+            deterministic=deterministic,
+        )
+
+
 register_device_class(BayesianPersonalizedRanking, CPUBayesianPersonalizedRanking, "cpu", "implicit_core.cpu.bpr")
+register_device_class(BayesianPersonalizedRanking, GPUBayesianPersonalizedRanking, "gpu", "implicit_core.gpu.bpr")

@@ -14,7 +14,7 @@ from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
 from implicit_core._devices import choose_device, kernels_of
-from implicit_core._files import decode_random_state, encode_random_state, write_npz
+from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
@@ -199,17 +199,22 @@ class MatrixFactorizationBase(RecommenderBase):
         raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
 
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
-        state = {name: getattr(self, name) for name in (*self._saved, "user_factors", "item_factors")}
+        self._warn_of_what_implicit_lacks()
+        write_npz(fileobj_or_path, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """What a file holds."""
+        state = {name: getattr(self, name) for name in (*self._saved, *self._beyond, "user_factors", "item_factors")}
         if "dtype" in state:
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
             state["random_state"] = encode_random_state(state["random_state"])
-        write_npz(fileobj_or_path, {name: value for name, value in state.items() if value is not None})
+        return {name: value for name, value in state.items() if value is not None}
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "factors" not in state:
             raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry 'factors'")
-        for name in self._saved:
+        for name in (*self._saved, *self._beyond):
             if name in state:
                 setattr(self, name, state[name])
         if "dtype" in state:
@@ -237,6 +242,8 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
+
+    __setstate__ = set_state
 
     def _factors(self, side: str) -> Factors:
         """``user_factors`` or ``item_factors``, as an array that a kernel takes."""
@@ -319,6 +326,20 @@ class MatrixFactorizationBase(RecommenderBase):
         if only is not None:
             ids = ids.astype(np.int64)
         return (ids[0], scores[0]) if scalar else (ids, scores)
+
+
+class GPUMatrixFactorizationBase(MatrixFactorizationBase):
+    """Base class of models of factors that compute on a GPU, under the name of ``implicit.gpu``.
+
+    Raises
+    ------
+    ValueError
+        There is no GPU to use; the message says what is missing.
+    """
+
+    def __init__(self, num_threads: int = 0) -> None:
+        super().__init__(num_threads)
+        self.device = choose_device(True)
 
 
 def _norms(factors: Factors) -> Factors:

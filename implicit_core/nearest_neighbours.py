@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 
 from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
-from implicit_core._files import write_npz
-from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn
+from implicit_core._files import set_state, write_npz
+from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core._weights import bm25_weight, normalize, tfidf_weight
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import check_csr, finite_float64
+from implicit_core.utils import check_csr, finite_float64, to_counts
 
 __all__ = [
     "BM25Recommender",
@@ -56,6 +56,9 @@ class ItemItemRecommender(RecommenderBase):
         s above; None before ``fit``. May be replaced by another.
     scorer : NearestNeighboursScorer
         What recommends from ``similarity``; None before ``fit``.
+    user_items : csr_matrix or csr_array, shape (users, items)
+        The matrix that the model was fitted to, for ``similar_users`` alone; kept as it is, not copied, and saved and
+        pickled with the model. Set it to None to save that space, or to the matrix where a file holds none.
 
     Notes
     -----
@@ -75,7 +78,9 @@ class ItemItemRecommender(RecommenderBase):
         self.K = K
         self.num_threads = num_threads
         self.scorer: NearestNeighboursScorer | None = None
+        self.user_items: Any = None
         self._users = 0  # how many the model was fitted to, if known
+        self._cache: dict[str, Any] = {}  # derived from user_items; not pickled
 
     @property
     def similarity(self) -> Any:
@@ -122,20 +127,30 @@ class ItemItemRecommender(RecommenderBase):
         if len(given) != 1:
             raise TypeError(f"fit needs user_items once, got it {len(given)} times")
         K = check_count(self.K, "K", 1)
-        matrix = finite_float64(check_csr(given[0]), "user_items")
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = self._weights(matrix)
-        if not np.isfinite(values).all():
-            raise ModelFitError("the weights of user_items are not finite; scale its values down")
-        weights = csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+        user_items = check_csr(given[0])
+        matrix = finite_float64(user_items, "user_items")
+        weights = csr_matrix((self._weights(matrix.tocoo().T).data, matrix.indices, matrix.indptr), shape=matrix.shape)
         similarity = all_pairs_knn(weights, K, self.num_threads, show_progress).tocsr()
         if not np.isfinite(similarity.data).all():
             raise ModelFitError("similarities are too large for float64; scale the values of user_items down")
-        self.similarity, self._users = similarity, matrix.shape[0]
+        self.similarity, self.user_items, self._users = similarity, user_items, matrix.shape[0]
 
-    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Weights of the stored entries, in their order."""
-        return _data(matrix)
+    def _weights(self, vectors: coo_matrix) -> coo_matrix:
+        """Weighted vectors, one in each row, which keep the order of their entries.
+
+        Raises
+        ------
+        ModelFitError
+            A weight is not finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            weighted = self._weighted(vectors)
+        if not np.isfinite(weighted.data).all():
+            raise ModelFitError("the weights of user_items are not finite; scale its values down")
+        return weighted
+
+    def _weighted(self, vectors: coo_matrix) -> coo_matrix:
+        return vectors
 
     def recommend(  # noqa: D102
         self,
@@ -222,21 +237,87 @@ class ItemItemRecommender(RecommenderBase):
         filter_users: ArrayLike | None = None,
         users: ArrayLike | None = None,
     ) -> tuple[Ids, Scores]:
-        """Raise NotImplementedError: the model keeps nothing of the users.
+        """Find the users most similar to one user or to each of many.
 
-        The ``similar_items`` of a model that is fitted to ``user_items.T.tocsr()`` are similar users.
+        Users are weighted as the model weights items, each a vector of values given to items, and compared by the
+        cosine of the angle between these vectors. Those who have an item in common count as similar, the user itself
+        included, which comes first with score 1. The first call after ``fit`` weights and sorts the whole of
+        ``user_items`` and keeps the result; later calls are fast.
+
+        Parameters
+        ----------
+        userid : int or array of int
+        N : int, default 10
+            Number of results for each user, the user itself included.
+        filter_users : array of int, optional
+            Users to leave out.
+        users : array of int, optional
+            Rank only these candidates; those that have no item in common come last, with score −1.8e308. Not together
+            with ``filter_users``.
+
+        Returns
+        -------
+        ids : ndarray of int32
+        scores : ndarray of float64, of the same shape
+            As in :meth:`similar_items`.
+
+        Raises
+        ------
+        IndexError
+            An id that the model does not know.
+        NotFittedError
+            ``user_items`` is None, as after loading a file of ``implicit``.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} keeps nothing of the users; fit another to user_items.T.tocsr() and call its "
-            "similar_items"
+        self._fitted()
+        N = check_count(N, "N")
+        vectors, by_item = self._users_as_vectors()
+        n = vectors.shape[0]
+        ids = check_ids(np.atleast_1d(np.asarray(userid)), n, "userid")
+        only, drop = check_selection(users, filter_users, n, ("users", "filter_users"))
+        found = rank(
+            to_counts(vectors[ids]),
+            by_item,
+            N,
+            only=None if only is None else only.astype(np.int32),
+            drop=drop,
+            num_threads=self.num_threads,
         )
+        return _trimmed(*found, np.ndim(userid) == 0)
 
-    def save(self, file: Any) -> None:  # noqa: D102
+    def _users_as_vectors(self) -> tuple[Matrix, Counts]:
+        """Weighted users of unit length, and the same by item."""
+        user_items = self.user_items
+        if user_items is None:
+            raise NotFittedError(
+                f"this {type(self).__name__} knows nothing of its users, since it comes from a file without user_items "
+                "(files of implicit have none) or they were taken away; set model.user_items to the users × items "
+                "matrix that it was fitted to"
+            )
+        of, vectors, by_item = self._cache.get("users", (None, None, None))
+        if of is not user_items:
+            matrix = finite_float64(check_csr(user_items), "user_items")
+            items = self._fitted()[1]
+            if matrix.shape[1] != items:
+                raise ValueError(f"user_items must have a column for each of {items} items, got {matrix.shape[1]}")
+            vectors = normalize(self._weights(matrix.tocoo())).tocsr()
+            by_item = to_counts(vectors.T.tocsr())
+            self._cache["users"] = user_items, vectors, by_item
+        return vectors, by_item
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    __setstate__ = set_state
+
+    def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
         state = {name: getattr(self, name) for name in self._saved}
         if self.similarity is not None:
             state.update((name, getattr(self.similarity, name)) for name in _MATRIX)
             state["users"] = self._users
-        write_npz(file, state)
+        if self.user_items is not None:
+            matrix = check_csr(self.user_items)
+            state.update((f"user_items_{name}", getattr(matrix, name)) for name in _MATRIX)
+        write_npz(fileobj_or_path, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         if "K" not in state or any(name in state for name in ("factors", "user_factors", "item_factors")):
@@ -244,16 +325,15 @@ class ItemItemRecommender(RecommenderBase):
         for name in self._saved:
             if name in state:
                 setattr(self, name, state[name])
-        stored = [name for name in _MATRIX if name in state]
-        if not stored:
-            return
         try:
-            shape, *arrays = (state[name] for name in _MATRIX)
-            data, indptr, indices = arrays
-            self.similarity = csr_matrix((data, indices, indptr), shape=tuple(shape))
+            self.similarity = _stored_matrix(state, "")
             self._users = int(state.get("users", 0))
         except (KeyError, ValueError, TypeError) as error:
             raise ModelLoadError(f"the file must hold a square similarity matrix in {', '.join(_MATRIX)}") from error
+        try:
+            self.user_items = _stored_matrix(state, "user_items_")
+        except (KeyError, ValueError, TypeError) as error:
+            raise ModelLoadError("the file must hold user_items as a sparse matrix") from error
 
     def _fitted(self) -> tuple[NearestNeighboursScorer, int]:
         """The scorer and the number of items."""
@@ -272,7 +352,7 @@ class ItemItemRecommender(RecommenderBase):
         exclude_liked: bool = False,
     ) -> tuple[Ids, Scores]:
         """Best k items for each row of ``liked``, without padding for a single one."""
-        ids, scores = scorer.rank(
+        found = scorer.rank(
             liked,
             k,
             exclude_liked=exclude_liked,
@@ -280,7 +360,7 @@ class ItemItemRecommender(RecommenderBase):
             drop=drop,
             num_threads=self.num_threads,
         )
-        return (ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]) if scalar else (ids, scores)
+        return _trimmed(*found, scalar)
 
 
 class CosineRecommender(ItemItemRecommender):
@@ -296,8 +376,8 @@ class CosineRecommender(ItemItemRecommender):
         0 means all that this process may use; negative counts from the end, −1 = all.
     """
 
-    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
-        return _data(normalize(matrix.tocoo().T))
+    def _weighted(self, vectors: coo_matrix) -> coo_matrix:
+        return normalize(vectors)
 
 
 class TFIDFRecommender(ItemItemRecommender):
@@ -314,8 +394,8 @@ class TFIDFRecommender(ItemItemRecommender):
         0 means all that this process may use; negative counts from the end, −1 = all.
     """
 
-    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
-        return _data(normalize(tfidf_weight(matrix.tocoo().T)))
+    def _weighted(self, vectors: coo_matrix) -> coo_matrix:
+        return normalize(tfidf_weight(vectors))
 
 
 class BM25Recommender(ItemItemRecommender):
@@ -342,10 +422,18 @@ class BM25Recommender(ItemItemRecommender):
         self.K1 = K1
         self.B = B
 
-    def _weights(self, matrix: Matrix) -> NDArray[np.float64]:
-        return _data(bm25_weight(matrix.tocoo().T, self.K1, self.B))
+    def _weighted(self, vectors: coo_matrix) -> coo_matrix:
+        return bm25_weight(vectors, self.K1, self.B)
 
 
-def _data(matrix: Any) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = matrix.data
-    return values
+def _stored_matrix(state: dict[str, Any], prefix: str) -> csr_matrix | None:
+    """The matrix that a file holds under names with this prefix, if any."""
+    if not any(prefix + name in state for name in _MATRIX):
+        return None
+    shape, data, indptr, indices = (state[prefix + name] for name in _MATRIX)
+    return csr_matrix((data, indices, indptr), shape=tuple(shape))
+
+
+def _trimmed(ids: Ids, scores: Scores, scalar: bool) -> tuple[Ids, Scores]:
+    """Results as they are for many, without padding for a single one."""
+    return (ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]) if scalar else (ids, scores)

@@ -6,13 +6,13 @@ import inspect
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import ArrayLike
 
 from implicit_core._files import read_npz
 from implicit_core._typing import Factors, Ids, Matrix, Scores
-from implicit_core.utils import ModelFitError, ModelLoadError, NotFittedError
+from implicit_core.utils import ModelFitError, ModelLoadError, NotFittedError, ParameterWarning, stacklevel_of_caller
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,6 +22,8 @@ __all__ = ["ModelFitError", "ModelLoadError", "NotFittedError", "RecommenderBase
 
 class RecommenderBase(metaclass=ABCMeta):
     """Base class of all models."""
+
+    _beyond: ClassVar[tuple[str, ...]] = ()  #: names of parameters that a file holds and ``implicit`` lacks
 
     @abstractmethod
     def fit(
@@ -155,36 +157,63 @@ class RecommenderBase(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def save(self, fileobj_or_path: Any) -> None:
+    def save(self, file: Any) -> None:
         """Write the model to an ``.npz`` file.
 
         Parameters
         ----------
-        fileobj_or_path : str, path or binary file object
+        file : str, path or binary file object
             The suffix ``.npz`` is added to a path without it. An existing file is replaced only once the new one is
             complete.
+
+        Warns
+        -----
+        ParameterWarning
+            A parameter that ``implicit`` lacks has another value than its default: ``implicit`` can load the file, but
+            ignores the parameter.
         """
 
     @classmethod
-    def load(cls, fileobj_or_path: str | Any | IO[bytes]) -> Self:
+    def load(cls, fileobj_or_path: str | Any | IO[bytes], *, mmap: bool = False) -> Self:
         """Read a model that :meth:`save` wrote, here or in ``implicit``.
 
         Parameters
         ----------
         fileobj_or_path : str, path or binary file object
+        mmap : bool, default False
+            Map the arrays of the model read-only from the file, which must be a path, instead of reading them: loading
+            takes no time, what is used is read when it is used, and all processes that map a file share its memory.
+            Training a mapped model further copies its factors. ``recommend`` for one user or a few reads the factors
+            where they lie; a batch of hundreds copies those of the items for the time of the call.
 
         Raises
         ------
         ModelLoadError
-            The file holds no model of this class.
+            The file holds no model of this class, is of a newer release, or ``mmap`` is set and it is compressed or
+            not aligned, as files of ``implicit`` are: load it without ``mmap`` and save it first.
+        TypeError
+            ``mmap`` is set and a file object is given.
         """
         model = cls()
-        model._restore(read_npz(fileobj_or_path))
+        model._restore(read_npz(fileobj_or_path, mmap))
         return model
 
     @abstractmethod
     def _restore(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`save` wrote."""
+
+    def _warn_of_what_implicit_lacks(self) -> None:
+        """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""
+        defaults = inspect.signature(type(self).__init__).parameters
+        values = {name: getattr(self, name) for name in self._beyond}
+        ignored = [f"{name}={value!r}" for name, value in values.items() if not _same(value, defaults[name].default)]
+        if ignored:
+            warnings.warn(
+                f"implicit has no parameter for {', '.join(ignored)} and will ignore it where it loads this file; "
+                "implicit_core will not",
+                ParameterWarning,
+                stacklevel=stacklevel_of_caller(),
+            )
 
     def rank_items(
         self, userid: int | ArrayLike, user_items: Matrix, selected_items: ArrayLike, recalculate_user: bool = False

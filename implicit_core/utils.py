@@ -7,19 +7,19 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from implicit_core._typing import Counts, Factors, Matrix
+from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
 
 class ParameterWarning(Warning):
-    """An argument was accepted, but not in the form that a method works best with."""
+    """An argument was accepted, but not in the form that a method works best with, or not one that implicit has."""
 
 
 class ModelFitError(ValueError):
@@ -125,12 +125,12 @@ def to_csr(user_items: Any, name: str) -> Matrix:
             f"Method expects CSR input, and was passed {kind} instead. "
             f"Converting to CSR took {time.time() - start:.3g} seconds",
             ParameterWarning,
-            stacklevel=_stacklevel_of_caller(),
+            stacklevel=stacklevel_of_caller(),
         )
     return user_items
 
 
-def _stacklevel_of_caller() -> int:
+def stacklevel_of_caller() -> int:
     """The level of the first frame outside this package, for a warning by the calling function."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("implicit_core."):
@@ -239,6 +239,54 @@ def to_counts(matrix: Matrix) -> Counts:
         matrix.indices[:stored].astype(np.int32, copy=False),
         matrix.data[:stored],
         matrix.shape,
+    )
+
+
+_checked_blas_config = True  # kept since callers of ``implicit`` set it
+
+
+def _batch_call(
+    func: Callable[..., tuple[Ids, Scores]],
+    ids: Sequence[int] | Ids,
+    *args: Any,
+    N: int = 10,
+    id_dtype: DTypeLike = np.int32,
+    score_dtype: DTypeLike = np.float32,
+    **kwargs: Any,
+) -> tuple[Ids, Scores]:
+    """Call ``func`` for each of ``ids`` and stack its results, filled up to N with id −1 and score −3.4e38.
+
+    Other arguments are passed on; of the matrices ``user_items`` and ``item_users`` each call gets its own row.
+    """
+    matrices = {name: kwargs.pop(name, None) for name in ("user_items", "item_users")}
+    found = np.full((len(ids), N), -1, dtype=id_dtype)
+    scores = np.full((len(ids), N), np.finfo(np.float32).min, dtype=score_dtype)
+    for i, one in enumerate(ids):
+        rows = {name: matrix[[i]] for name, matrix in matrices.items() if matrix is not None}
+        its_ids, its_scores = func(one, *args, N=N, **rows, **kwargs)
+        length = min(N, len(its_ids))
+        found[i, :length], scores[i, :length] = its_ids[:N], its_scores[:N]
+    return found, scores
+
+
+def _filter_items_from_results(
+    queryid: Any, ids: Ids, scores: Scores, filter_items: ArrayLike | None, N: int
+) -> tuple[Ids, Scores]:
+    """The first N results whose ids are not in ``filter_items``.
+
+    ``queryid`` says whether they are of one query or of many; those of many are filled up with id −1 and score −3.4e38.
+    """
+    given = () if filter_items is None else filter_items
+    unwanted = np.asarray(list(given) if isinstance(given, (set, frozenset)) else given)
+    if np.ndim(queryid) == 0:
+        wanted = np.isin(ids, unwanted, invert=True)
+        return ids[wanted][:N], scores[wanted][:N]
+    return _batch_call(
+        lambda row, N: _filter_items_from_results(0, ids[row], scores[row], unwanted, N),
+        range(len(ids)),
+        N=N,
+        id_dtype=ids.dtype,
+        score_dtype=scores.dtype,
     )
 
 

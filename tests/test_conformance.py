@@ -1140,7 +1140,7 @@ def test_a_save_that_fails_keeps_the_old_file(model, matrix, tmp_path, monkeypat
 
     other = copy.deepcopy(model)
     other.item_factors = other.item_factors * 0
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     with pytest.raises(OSError, match="disk full"):
         other.save(tmp_path / "model")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.npz"]

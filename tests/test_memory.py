@@ -85,3 +85,27 @@ print("within" if used <= bound else f"used {used:.0f} MB, bound {bound:.0f} MB"
 """)
         == "within\n"
     )
+
+
+def test_a_mapped_model_reads_what_it_uses(run, tmp_path):
+    """The factors of all users would take 122 MB."""
+    assert (
+        run(f"""
+model, path = AlternatingLeastSquares(32), {str(tmp_path / "model.npz")!r}
+model.user_factors = rng.normal(size=(1_000_000, 32)).astype("float32")
+model.item_factors = rng.normal(size=(12_000, 32)).astype("float32")
+model.save(path)
+del model
+
+def work():
+    model = AlternatingLeastSquares.load(path, mmap=True)
+    for users in (7, np.arange(0, 1_000_000, 100_000)):
+        model.recommend(users, None, filter_already_liked_items=False)
+    row = sparse.csr_matrix(np.ones((1, 12_000)))
+    return model, model.recommend(0, row, recalculate_user=True), model.similar_items(3)
+
+used, _ = peak(work)
+print("within" if used <= 48 else f"used {{used:.0f}} MB")
+""")
+        == "within\n"
+    )

@@ -354,11 +354,104 @@ def test_unknown_items_are_index_errors(model, itemid):
 def test_what_the_models_do_not_offer_says_so(model, matrix):
     with pytest.raises(NotImplementedError, match="cannot recalculate"):
         model.similar_items(1, recalculate_item=True)
-    with pytest.raises(NotImplementedError, match=r"user_items\.T"):
-        model.similar_users(1)
     with pytest.raises(NotImplementedError, match="callback"):
         model.fit(matrix, callback=print)
     same(model.similar_items(1, item_users=matrix.T.tocsr()), model.similar_items(1))
+
+
+# Users
+
+
+def cosines(kind, matrix):
+    """Cosines of users weighted as items are, −inf for those without an item in common."""
+    vectors = weighted(kind, matrix.T).T
+    lengths = np.linalg.norm(vectors, axis=1)
+    vectors = vectors / np.where(lengths == 0, 1, lengths)[:, None]
+    common = (matrix != 0).astype(int) @ (matrix != 0).T.astype(int)
+    return np.where(common.toarray() > 0, vectors @ vectors.T, -np.inf)
+
+
+@pytest.mark.parametrize("N", [1, 7, USERS + 5])
+def test_similar_users_are_those_of_the_largest_cosine(kind, model, matrix, N):
+    wanted = cosines(kind, matrix)
+    ids, scores = model.similar_users(np.arange(USERS), N)
+    assert ids.shape == scores.shape == (USERS, N)
+    for user in range(USERS):
+        n = min(N, np.isfinite(wanted[user]).sum())
+        np.testing.assert_allclose(scores[user, :n], np.sort(wanted[user])[::-1][:n], atol=1e-12)
+        np.testing.assert_allclose(wanted[user, ids[user, :n]], scores[user, :n], atol=1e-12)
+        assert len(set(ids[user, :n])) == n
+        assert (ids[user, n:] == -1).all()
+        assert (scores[user, n:] == NO_SCORE).all()
+        assert_result(model.similar_users(user, N), (ids[user, :n], scores[user, :n]))
+        if n:
+            assert ids[user, 0] == user
+            assert scores[user, 0] == pytest.approx(1, abs=1e-12)
+    assert len(model.similar_users(9)[0]) == 0  # who has no item
+
+
+@pytest.mark.parametrize("kind", [CosineRecommender, TFIDFRecommender])
+def test_similar_users_are_similar_items_of_the_transposed_matrix(kind, matrix):
+    users, items = fitted(kind, matrix), fitted(kind, matrix.T.tocsr(), K=USERS)
+    ids, scores = users.similar_users(np.arange(USERS), N=5)
+    wanted = items.similar_items(np.arange(USERS), N=5)
+    np.testing.assert_array_equal(ids, wanted[0])
+    np.testing.assert_allclose(scores, wanted[1])
+
+
+def test_similar_users_can_be_filtered_and_chosen(kind, model, matrix):
+    ids, scores = model.similar_users(3)
+    rest = ids != ids[1]
+    for filtered in ([ids[1]], {ids[1]}):
+        found = model.similar_users(3, N=10, filter_users=filtered)
+        same((found[0][:9], found[1][:9]), (ids[rest], scores[rest]))
+    stranger = np.flatnonzero(cosines(kind, matrix)[3] == -np.inf)[0]
+    found = model.similar_users(3, users=np.array([stranger, ids[2], ids[0]]))
+    assert found[0].tolist() == [ids[0], ids[2], stranger]
+    assert found[1].tolist() == [scores[0], scores[2], LOWEST]
+    assert model.similar_users([3], N=4, users=[3, ids[1]])[0].tolist() == [[3, ids[1], -1, -1]]
+    with pytest.raises(ValueError, match="either users or filter_users"):
+        model.similar_users(3, users=[1], filter_users=[2])
+
+
+@pytest.mark.parametrize("userid", [USERS, -1, [0, USERS], 0.5])
+def test_unknown_users_are_index_errors(model, userid):
+    with pytest.raises(IndexError, match="userid"):
+        model.similar_users(userid)
+    with pytest.raises(ValueError, match="N must be"):
+        model.similar_users(0, N=-1)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_the_matrix_of_the_users_is_kept_as_it_is(kind, matrix, dtype, unmodified):
+    given = matrix.astype(dtype)
+    with unmodified(given):
+        model = fitted(kind, given)
+        assert model.user_items is given
+        result = model.similar_users([1, 2])
+    same(result, fitted(kind, matrix).similar_users([1, 2]))
+    given.indices[:] = -7  # what is in use by now must not depend on it
+    same(model.similar_users([1, 2]), result)
+
+
+def test_without_the_matrix_of_the_users_the_error_says_what_to_do(kind, matrix):
+    whole, model = fitted(kind, matrix), fitted(kind, matrix)
+    model.user_items = None
+    for without in (model, saved(model, kind), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(NotFittedError, match=r"set model\.user_items to the users × items matrix"):
+            without.similar_users(1)
+        without.user_items = matrix[:, :30]
+        with pytest.raises(ValueError, match=f"a column for each of {ITEMS} items, got 30"):
+            without.similar_users(1)
+        without.user_items = matrix
+        same(without.similar_users(1), whole.similar_users(1))
+    model.user_items = matrix[::-1].tocsr()
+    np.testing.assert_array_equal(model.similar_users(USERS - 2)[1], whole.similar_users(1)[1])
+
+
+def test_unfitted_models_have_no_similar_users(kind):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        kind().similar_users(1)
 
 
 # Fit
@@ -468,6 +561,7 @@ def test_saved_and_pickled_models_are_the_same(kind, matrix, tmp_path):
         assert type(again) is kind
         same(again.recommend(np.arange(USERS), matrix), model.recommend(np.arange(USERS), matrix))
         same(again.similar_items(np.arange(ITEMS)), model.similar_items(np.arange(ITEMS)))
+        same(again.similar_users(np.arange(USERS)), model.similar_users(np.arange(USERS)))
         with pytest.raises(ValueError, match="one row per userid"):
             again.recommend(1, matrix[:30])
 
@@ -487,6 +581,7 @@ def test_parameters_of_bm25_are_saved():
 @pytest.mark.parametrize("change", [
     {"K": None}, {"indices": None}, {"shape": np.array([3, 4])}, {"indices": np.array([0, 99])},
     {"indptr": np.array([0, 1])}, {"data": np.array(["a", "b"])}, {"factors": np.array(3)},
+    {"user_items_shape": np.array([2, 2])},
 ])  # fmt: skip
 def test_files_of_something_else_are_refused(kind, change):
     state = {

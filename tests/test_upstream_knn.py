@@ -188,6 +188,19 @@ def test_files_go_both_ways(name, source):
         assert len(model.recommend(5, matrix[5], filter_already_liked_items=False)[0]) > 0
 
 
+def test_a_file_of_theirs_knows_nothing_of_the_users(name):
+    matrix = counts()
+    mine, other = pair(name, matrix)
+    file = io.BytesIO()
+    other.save(file)
+    file.seek(0)
+    model = getattr(ours, name).load(file)
+    with pytest.raises(ValueError, match=r"files of implicit have none.*set model\.user_items"):
+        model.similar_users(3)
+    model.user_items = matrix
+    assert_same(model.similar_users([3, 4]), mine.similar_users([3, 4]))
+
+
 def test_the_scorer_returns_the_same_types():
     matrix = counts()
     similarity = ours.all_pairs_knn(matrix, 5, show_progress=False).tocsr()

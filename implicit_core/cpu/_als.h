@@ -1,7 +1,7 @@
 // Alternating least squares for one row: with A = G + ridge I + sum_k w_k y_k y_k^T and b = sum_k b_k y_k over the
 // stored entries k of the row, improve or solve A x = b. G is the gram matrix of the fixed factors Y.
 #pragma once
-#include "_isa.h"
+#include "_simd.h"
 #include "_span.h"
 #include <algorithm>
 #include <cmath>
@@ -10,6 +10,12 @@
 // CONFIDENCE (|c| - 1, max(c, 0)), for cells that count as 1 when nothing is stored, or OBSERVED (c, c).
 enum Policy { CONFIDENCE, OBSERVED };
 
+// `weight` and `rhs` have room for n rounded up to whole groups: what is beyond n counts for nothing.
+constexpr std::ptrdiff_t GROUP = 4;
+
+constexpr std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
+constexpr std::ptrdiff_t grouped(std::ptrdiff_t n) { return round_up(n, GROUP); }
+
 template <class T, class V>
 inline void entries(const V *values, std::ptrdiff_t n, float alpha, int policy, T *weight, T *rhs) {
     for (std::ptrdiff_t k = 0; k < n; ++k) {
@@ -17,15 +23,25 @@ inline void entries(const V *values, std::ptrdiff_t n, float alpha, int policy, 
         weight[k] = policy == OBSERVED ? T(c) : T(std::fabs(c)) - 1;
         rhs[k] = policy == OBSERVED ? T(c) : std::max(T(c), T(0));
     }
+    for (std::ptrdiff_t k = n; k < grouped(n); ++k) weight[k] = rhs[k] = 0;
 }
 
-// The fixed side of a half-step.
+// The fixed side of a half-step. A row of Y may be read for `width` elements, the factors rounded up to a multiple of
+// WIDTH: what is beyond belongs to the rows that follow. The last rows, for which none do, lie in `last`.
+constexpr std::ptrdiff_t WIDTH = 16;
+
 template <class T> struct Fixed {
     Span<const T> Y;
-    Span<const T> gram;
+    Span<const T> last;
+    std::ptrdiff_t first_of_last;
+    Span<const T> gram; // factors x width, zero beyond the factors
     std::ptrdiff_t factors;
+    std::ptrdiff_t width;
 
-    const T *row(std::ptrdiff_t i) const { return Y.slice(i * factors, factors); }
+    const T *row(std::ptrdiff_t i) const {
+        return i < first_of_last ? Y.slice(i * factors, width) : last.slice((i - first_of_last) * factors, width);
+    }
+    const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
 };
 
 // The stored entries of the row being solved.
@@ -34,168 +50,241 @@ template <class T> struct Row {
     const T *weight;
     const T *rhs;
     std::ptrdiff_t n;
-    std::ptrdiff_t readable; // how many ids may be read: n, and those of the rows that follow
     T ridge;
 };
 
-template <class T> constexpr int WIDTH = 64 / sizeof(T);
+// Fetches rows of Y into the cache while others are worked on. `next` is the first entry that was not asked for.
+struct Stream {
+    const std::int32_t *next;
+    const std::int32_t *end; // of the entries of all rows
+    bool again;              // the row being solved does not stay in the cache: fetch it again in each pass
 
-// The sum of WIDTH<T> lanes, by halves.
-template <class T> ALWAYS_INLINE T sum_lanes(const T *lanes) {
-    T a[WIDTH<T> / 2];
-    for (int l = 0; l < WIDTH<T> / 2; ++l) a[l] = lanes[l] + lanes[l + WIDTH<T> / 2];
-    for (int half = WIDTH<T> / 4; half > 0; half /= 2)
-        for (int l = 0; l < half; ++l) a[l] += a[l + half];
-    return a[0];
-}
+    static constexpr std::ptrdiff_t BYTES = 1 << 17; // of Y ahead of the row being solved
+    static constexpr std::ptrdiff_t PACE = 2;        // entries to ask for while a group is worked on
+    static constexpr std::ptrdiff_t AHEAD = 12;      // entries between asking and use in a row that does not stay
 
-// The inner products of v with N vectors, each summed in lanes.
-template <int N, class T>
-ALWAYS_INLINE void dots(const T *const (&y)[N], const T *RESTRICT v, std::ptrdiff_t n, T (&sums)[N]) {
-    T lanes[N][WIDTH<T>] = {};
-    std::ptrdiff_t j = 0;
-    for (; j + WIDTH<T> <= n; j += WIDTH<T>)
-        for (int i = 0; i < N; ++i)
-#pragma omp simd
-            for (int l = 0; l < WIDTH<T>; ++l) lanes[i][l] += y[i][j + l] * v[j + l];
-    for (int i = 0; i < N; ++i) {
-        for (std::ptrdiff_t l = j; l < n; ++l) lanes[i][l - j] += y[i][l] * v[l];
-        sums[i] = sum_lanes(lanes[i]);
+    template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
+        for (; next < stop; ++next)
+            for (std::ptrdiff_t j = 0; j < fixed.factors; j += 64 / sizeof(T))
+                __builtin_prefetch(fixed.Y.data + *next * fixed.factors + j, 0, 2);
     }
+};
+
+template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
+    using V = Vec<Set, T>;
+    V sum = {};
+    for (std::ptrdiff_t j = 0; j < width; j += V::LANES) sum = sum + V::load(a + j) * V::load(b + j);
+    constexpr int n = V::LANES < 4 ? V::LANES : 4;
+    double totals[n] = {};
+    for (int l = 0; l < V::LANES; ++l) totals[l % n] += sum.lanes[l];
+    return n < 4 ? T(totals[0] + totals[1]) : T((totals[0] + totals[1]) + (totals[n - 2] + totals[n - 1]));
 }
 
-template <class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t n) {
-    T sums[1];
-    dots<1>({a}, b, n, sums);
-    return sums[0];
-}
-
-constexpr std::ptrdiff_t AHEAD = 12; // entries between a prefetch and its use
-
-// out = A v, or A v - b. Entries go four at a time: each y is read once for its product with v and for the update.
-template <bool minus_b, class T>
-ALWAYS_INLINE void apply(const Fixed<T> &fixed, const Row<T> &row, const T *RESTRICT v, T *RESTRICT out) {
-    const std::ptrdiff_t f = fixed.factors;
-#pragma omp simd
-    for (std::ptrdiff_t j = 0; j < f; ++j) out[j] = row.ridge * v[j];
-
+// N vectors of out = (G + ridge I) v from column j on.
+template <class Set, int N, class T>
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t j) {
+    using V = Vec<Set, T>;
+    V even[N] = {}, odd[N] = {};
     std::ptrdiff_t i = 0;
-    for (; i + 4 <= f; i += 4) {
-        const T *g0 = fixed.gram.slice(i * f, 4 * f), *g1 = g0 + f, *g2 = g1 + f, *g3 = g2 + f;
-        const T v0 = v[i], v1 = v[i + 1], v2 = v[i + 2], v3 = v[i + 3];
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) out[j] = out[j] + v0 * g0[j] + v1 * g1[j] + v2 * g2[j] + v3 * g3[j];
+    for (; i + 2 <= fixed.factors; i += 2) {
+        const T *g0 = fixed.gram_row(i) + j, *g1 = fixed.gram_row(i + 1) + j;
+        for (int b = 0; b < N; ++b) even[b] = even[b] + v[i] * V::load(g0 + b * V::LANES);
+        for (int b = 0; b < N; ++b) odd[b] = odd[b] + v[i + 1] * V::load(g1 + b * V::LANES);
     }
-    for (; i < f; ++i) {
-        const T *g = fixed.gram.slice(i * f, f), vi = v[i];
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) out[j] += vi * g[j];
-    }
-
-    std::ptrdiff_t k = 0;
-    for (; k + 4 <= row.n; k += 4) {
-        if (minus_b)
-            for (std::ptrdiff_t l = k + AHEAD; l < std::min(k + AHEAD + 4, row.readable); ++l)
-                for (std::ptrdiff_t j = 0; j < f; j += WIDTH<T>) __builtin_prefetch(fixed.row(row.ids[l]) + j);
-        const T *const y[4] = {fixed.row(row.ids[k]), fixed.row(row.ids[k + 1]), fixed.row(row.ids[k + 2]),
-                               fixed.row(row.ids[k + 3])};
-        T s[4];
-        dots(y, v, f, s);
-        for (int e = 0; e < 4; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j)
-            out[j] = out[j] + s[0] * y[0][j] + s[1] * y[1][j] + s[2] * y[2][j] + s[3] * y[3][j];
-    }
-    for (; k < row.n; ++k) {
-        const T *y = fixed.row(row.ids[k]);
-        const T s = row.weight[k] * dot(y, v, f) - (minus_b ? row.rhs[k] : T(0));
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) out[j] += s * y[j];
+    if (i < fixed.factors)
+        for (int b = 0; b < N; ++b) even[b] = even[b] + v[i] * V::load(fixed.gram_row(i) + j + b * V::LANES);
+    for (int b = 0; b < N; ++b) {
+        const std::ptrdiff_t column = j + b * V::LANES;
+        (even[b] + odd[b] + ridge * V::load(v + column)).store(out + column);
     }
 }
 
-// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds 3 f elements.
-template <class Set, class T>
-ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, int steps, T *RESTRICT x, T *RESTRICT work) {
-    const std::ptrdiff_t f = fixed.factors;
-    const double tiny = 1e-20;
-    T *RESTRICT r = work, *RESTRICT p = work + f, *RESTRICT Ap = work + 2 * f;
-    apply<true>(fixed, row, x, Ap);
-#pragma omp simd
-    for (std::ptrdiff_t j = 0; j < f; ++j) p[j] = r[j] = -Ap[j];
-    T rsold = dot(r, r, f);
-    for (int step = 0; step < steps && rsold >= tiny; ++step) {
-        apply<false>(fixed, row, p, Ap);
-        const T length = rsold / dot(p, Ap, f);
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) {
-            x[j] += length * p[j];
-            r[j] -= length * Ap[j];
+// out = A v, or A v - b. Entries go in groups: each y is read once for its product with v and for the update. F is the
+// width where that is known when this is compiled, so that `out` can stay in registers, or else 0.
+template <class Set, int F, bool minus_b, class T>
+ALWAYS_INLINE void apply(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v,
+                         T *RESTRICT out) {
+    using V = Vec<Set, T>;
+    const std::ptrdiff_t width = fixed.width;
+    std::ptrdiff_t column = 0;
+    for (; column + 4 * V::LANES <= width; column += 4 * V::LANES)
+        apply_gram<Set, 4>(fixed, row.ridge, v, out, column);
+    for (; column < width; column += V::LANES) apply_gram<Set, 1>(fixed, row.ridge, v, out, column);
+
+    V kept[F ? F / V::LANES : 1];
+    for (int b = 0; b < F / V::LANES; ++b) kept[b] = V::load(out + b * V::LANES);
+
+    Stream ahead = stream;
+    const std::ptrdiff_t window = Stream::BYTES / (width * std::ptrdiff_t(sizeof(T)));
+    const std::int32_t *const limit = row.ids + std::min(ahead.end - row.ids, row.n + window);
+    for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
+        if (ahead.again) ahead.next = row.ids + k + Stream::AHEAD;
+        ahead.fetch(fixed, std::min(limit, ahead.next + (ahead.again ? GROUP : Stream::PACE)));
+
+        const T *y[GROUP];
+        for (int e = 0; e < GROUP; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
+        V products[GROUP] = {};
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+            const V vj = V::load(v + j);
+            for (int e = 0; e < GROUP; ++e) products[e] = products[e] + vj * V::load(y[e] + j);
         }
-        const T rsnew = dot(r, r, f), beta = rsnew / rsold;
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) p[j] = r[j] + beta * p[j];
+        T s[GROUP];
+        sum_lanes(products, s);
+        for (int e = 0; e < GROUP; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+            V sum = F ? kept[j / V::LANES] : V::load(out + j);
+            for (int e = 0; e < GROUP; ++e) sum = sum + s[e] * V::load(y[e] + j);
+            if (F)
+                kept[j / V::LANES] = sum;
+            else
+                sum.store(out + j);
+        }
+    }
+    for (int b = 0; b < F / V::LANES; ++b) kept[b].store(out + b * V::LANES);
+    for (std::ptrdiff_t j = fixed.factors; j < width; ++j) out[j] = 0;
+    stream = ahead;
+}
+
+template <class Set, int F, class T>
+ALWAYS_INLINE void conjugate_gradient_of(Fixed<T> fixed, const Row<T> &row, Stream &stream, int steps, T *x,
+                                         T *RESTRICT work) {
+    using V = Vec<Set, T>;
+    if (F) fixed.factors = fixed.width = F;
+    const std::ptrdiff_t width = fixed.width;
+    const double tiny = 1e-20;
+    T *RESTRICT z = work, *RESTRICT r = z + width, *RESTRICT p = r + width, *RESTRICT Ap = p + width;
+    std::fill(std::copy_n(x, fixed.factors, z), z + width, T(0));
+    stream.next = std::max(stream.next, row.ids + row.n);
+    stream.again = row.n * width * std::ptrdiff_t(sizeof(T)) > 2 * Stream::BYTES;
+    apply<Set, F, true>(fixed, row, stream, z, Ap);
+    for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+        const V residual = T(-1) * V::load(Ap + j);
+        residual.store(r + j);
+        residual.store(p + j);
+    }
+    T rsold = dot<Set>(r, r, width);
+    for (int step = 0; step < steps && rsold >= tiny; ++step) {
+        apply<Set, F, false>(fixed, row, stream, p, Ap);
+        const T length = rsold / dot<Set>(p, Ap, width);
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+            (V::load(z + j) + length * V::load(p + j)).store(z + j);
+            (V::load(r + j) - length * V::load(Ap + j)).store(r + j);
+        }
+        const T rsnew = dot<Set>(r, r, width), beta = rsnew / rsold;
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) + beta * V::load(p + j)).store(p + j);
         rsold = rsnew;
     }
+    std::copy_n(z, fixed.factors, x);
+}
+
+// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds 4 width elements.
+template <class Set, class T>
+ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x,
+                                           T *work) {
+    constexpr int most = 8 * Vec<Set, T>::LANES; // so that half of the registers stay free
+    if (fixed.factors == 32 && 32 <= most)
+        conjugate_gradient_of<Set, 32>(fixed, row, *stream, steps, x, work);
+    else if (fixed.factors == 64 && 64 <= most)
+        conjugate_gradient_of<Set, 64>(fixed, row, *stream, steps, x, work);
+    else if (fixed.factors == 128 && 128 <= most)
+        conjugate_gradient_of<Set, 128>(fixed, row, *stream, steps, x, work);
+    else
+        conjugate_gradient_of<Set, 0>(fixed, row, *stream, steps, x, work);
 }
 FOR_BEST_ISA(conjugate_gradient, conjugate_gradient_body)
 
-// The exact solution by A = U^T U; false where A is not positive definite, and x is then as before.
-// `work` holds f (f + 1) elements; only the upper triangle is formed.
+// A tile of out += SIGN L^T R: Set::tile_rows columns of L and two vectors of columns of R, both of n rows. Rows of L and
+// R lie `stride` elements apart, those of `out` `out_stride`.
+template <class Set, class T> constexpr int TILE_COLUMNS = 2 * Vec<Set, T>::LANES;
+
+template <class Set, int SIGN, class T>
+ALWAYS_INLINE void update_tile(const T *left, const T *right, std::ptrdiff_t n, std::ptrdiff_t stride, T *out,
+                               std::ptrdiff_t out_stride) {
+    using V = Vec<Set, T>;
+    V sum[Set::tile_rows][2] = {};
+    for (std::ptrdiff_t r = 0; r < n; ++r) {
+        const T *l = left + r * stride;
+        const V r0 = V::load(right + r * stride), r1 = V::load(right + r * stride + V::LANES);
+        for (int a = 0; a < Set::tile_rows; ++a) {
+            sum[a][0] = sum[a][0] + l[a] * r0;
+            sum[a][1] = sum[a][1] + l[a] * r1;
+        }
+    }
+    for (int a = 0; a < Set::tile_rows; ++a)
+        for (int b = 0; b < 2; ++b) {
+            T *to = out + a * out_stride + b * V::LANES;
+            (V::load(to) + T(SIGN) * sum[a][b]).store(to);
+        }
+}
+
+// Tiles of out += SIGN L^T R that hold all of its upper triangle from row `first` to row `last`.
+template <class Set, int SIGN, class T>
+ALWAYS_INLINE void update_upper(const T *left, const T *right, std::ptrdiff_t n, std::ptrdiff_t stride,
+                                std::ptrdiff_t first, std::ptrdiff_t last, T *out, std::ptrdiff_t out_stride) {
+    constexpr std::ptrdiff_t columns = TILE_COLUMNS<Set, T>;
+    for (std::ptrdiff_t i = first; i < last; i += Set::tile_rows)
+        for (std::ptrdiff_t j = i / columns * columns; j < out_stride; j += columns)
+            update_tile<Set, SIGN>(left + i, right + j, n, stride, out + i * out_stride + j, out_stride);
+}
+
+// The exact solution by A = U^T U; false where A is not positive definite, and x is then as before. Only the upper
+// triangle is formed. `work` holds (s + 2 BLOCK + 2) s elements, s = factors rounded up to a multiple of EXACT_WIDTH.
+constexpr std::ptrdiff_t EXACT_WIDTH = 32, BLOCK = 32;
+
 template <class Set, class T>
 ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *RESTRICT x, T *RESTRICT work) {
-    const std::ptrdiff_t f = fixed.factors;
-    T *RESTRICT U = work, *RESTRICT b = work + f * f;
-    std::copy_n(fixed.gram.slice(0, f * f), f * f, U);
-    std::fill_n(b, f, T(0));
-    for (std::ptrdiff_t i = 0; i < f; ++i) U[i * f + i] += row.ridge;
-
-    std::ptrdiff_t k = 0;
-    for (; k + 4 <= row.n; k += 4) {
-        const T *y0 = fixed.row(row.ids[k]), *y1 = fixed.row(row.ids[k + 1]);
-        const T *y2 = fixed.row(row.ids[k + 2]), *y3 = fixed.row(row.ids[k + 3]);
-        const T *w = row.weight + k, *c = row.rhs + k;
-        for (std::ptrdiff_t i = 0; i < f; ++i) {
-            const T s0 = w[0] * y0[i], s1 = w[1] * y1[i], s2 = w[2] * y2[i], s3 = w[3] * y3[i];
-            T *RESTRICT u = U + i * f;
-#pragma omp simd
-            for (std::ptrdiff_t j = i; j < f; ++j) u[j] += (s0 * y0[j] + s1 * y1[j]) + (s2 * y2[j] + s3 * y3[j]);
-        }
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) b[j] += (c[0] * y0[j] + c[1] * y1[j]) + (c[2] * y2[j] + c[3] * y3[j]);
-    }
-    for (; k < row.n; ++k) {
-        const T *y = fixed.row(row.ids[k]), c = row.rhs[k];
-        for (std::ptrdiff_t i = 0; i < f; ++i) {
-            const T s = row.weight[k] * y[i];
-            T *RESTRICT u = U + i * f;
-#pragma omp simd
-            for (std::ptrdiff_t j = i; j < f; ++j) u[j] += s * y[j];
-        }
-#pragma omp simd
-        for (std::ptrdiff_t j = 0; j < f; ++j) b[j] += c * y[j];
-    }
-
+    const std::ptrdiff_t f = fixed.factors, stride = round_up(f, EXACT_WIDTH);
+    T *RESTRICT U = work, *RESTRICT left = U + stride * stride, *RESTRICT right = left + BLOCK * stride;
+    T *RESTRICT b = right + BLOCK * stride, *RESTRICT part = b + stride;
+    std::fill_n(work, (stride + 2 * BLOCK + 2) * stride, T(0));
     for (std::ptrdiff_t i = 0; i < f; ++i) {
-        T *RESTRICT pivot = U + i * f;
-        if (!(pivot[i] > 0)) return false;
-        const T inverse = 1 / std::sqrt(pivot[i]);
+        std::copy_n(fixed.gram_row(i), f, U + i * stride);
+        U[i * stride + i] += row.ridge;
+    }
+    for (std::ptrdiff_t first = 0; first < row.n; first += BLOCK) {
+        const std::ptrdiff_t n = std::min(BLOCK, row.n - first);
+        for (std::ptrdiff_t k = 0; k < n; ++k) {
+            const T *y = fixed.row(row.ids[first + k]), w = row.weight[first + k], c = row.rhs[first + k];
 #pragma omp simd
-        for (std::ptrdiff_t j = i; j < f; ++j) pivot[j] *= inverse;
-        b[i] /= pivot[i];
-        for (std::ptrdiff_t l = i + 1; l < f; ++l) {
-            const T s = pivot[l];
-            T *RESTRICT u = U + l * f;
-#pragma omp simd
-            for (std::ptrdiff_t j = l; j < f; ++j) u[j] -= s * pivot[j];
+            for (std::ptrdiff_t j = 0; j < f; ++j) {
+                right[k * stride + j] = y[j];
+                left[k * stride + j] = w * y[j];
+                part[j] += c * y[j];
+            }
         }
-        const T bi = b[i];
+        update_upper<Set, 1>(left, right, n, stride, 0, f, U, stride);
+        for (std::ptrdiff_t j = 0; j < f; ++j) {
+            b[j] += part[j];
+            part[j] = 0;
+        }
+    }
+
+    for (std::ptrdiff_t first = 0; first < f; first += Set::tile_rows) {
+        const std::ptrdiff_t last = std::min(first + Set::tile_rows, f);
+        update_upper<Set, -1>(U, U, first, stride, first, last, U, stride);
+        for (std::ptrdiff_t i = first; i < last; ++i) {
+            T *RESTRICT pivot = U + i * stride;
+            if (!(pivot[i] > 0)) return false;
+            const T inverse = 1 / std::sqrt(pivot[i]);
 #pragma omp simd
-        for (std::ptrdiff_t j = i + 1; j < f; ++j) b[j] -= bi * pivot[j];
+            for (std::ptrdiff_t j = i; j < f; ++j) pivot[j] *= inverse;
+            for (std::ptrdiff_t l = i + 1; l < last; ++l) {
+                const T s = pivot[l];
+                T *RESTRICT u = U + l * stride;
+#pragma omp simd
+                for (std::ptrdiff_t j = l; j < f; ++j) u[j] -= s * pivot[j];
+            }
+            const T z = b[i] /= pivot[i];
+#pragma omp simd
+            for (std::ptrdiff_t j = i + 1; j < f; ++j) b[j] -= z * pivot[j];
+        }
     }
     for (std::ptrdiff_t i = f; i-- > 0;) {
-        const T *u = U + i * f;
-        b[i] = (b[i] - dot(u + i + 1, b + i + 1, f - i - 1)) / u[i];
+        const T *u = U + i * stride;
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (std::ptrdiff_t j = i + 1; j < f; ++j) sum += u[j] * b[j];
+        b[i] = (b[i] - sum) / u[i];
     }
     std::copy_n(b, f, x);
     return true;
@@ -203,10 +292,13 @@ ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *RESTRICT x, T *R
 FOR_BEST_ISA(cholesky, cholesky_body)
 
 // Sum over the stored entries of w s^2 - 2 b s + b with s = x . y_k: what they add to the squared error of a row.
-template <class Set, class T> ALWAYS_INLINE double row_error_body(Fixed<T> fixed, Row<T> row, const T *x) {
+// `work` holds width elements.
+template <class Set, class T>
+ALWAYS_INLINE double row_error_body(Fixed<T> fixed, Row<T> row, const T *x, T *work) {
+    std::fill(std::copy_n(x, fixed.factors, work), work + fixed.width, T(0));
     double error = 0;
     for (std::ptrdiff_t k = 0; k < row.n; ++k) {
-        const double s = dot(fixed.row(row.ids[k]), x, fixed.factors);
+        const double s = dot<Set>(fixed.row(row.ids[k]), work, fixed.width);
         error += row.weight[k] * s * s - 2 * row.rhs[k] * s + row.rhs[k];
     }
     return error;
@@ -214,34 +306,20 @@ template <class Set, class T> ALWAYS_INLINE double row_error_body(Fixed<T> fixed
 FOR_BEST_ISA(row_error, row_error_body)
 
 // The gram matrix of `rows` rows in double precision: the upper triangle, by tiles, of `out` (width x width, zeroed,
-// width = factors rounded up to a multiple of GRAM_TILE). `work` holds GRAM_ROWS * width elements.
-constexpr std::ptrdiff_t GRAM_ROWS = 32, GRAM_TILE = 16;
+// width = factors rounded up to a multiple of GRAM_TILE). `work` holds BLOCK * width elements.
+constexpr std::ptrdiff_t GRAM_TILE = 16;
 
 template <class Set, class T>
 ALWAYS_INLINE void gram_block_body(Span<const T> Y, std::ptrdiff_t rows, std::ptrdiff_t factors, std::ptrdiff_t width,
                                    double *RESTRICT out, double *RESTRICT work) {
-    constexpr int HEIGHT = 4;
-    std::fill_n(work, GRAM_ROWS * width, 0.0);
-    for (std::ptrdiff_t first = 0; first < rows; first += GRAM_ROWS) {
-        const std::ptrdiff_t n = std::min(GRAM_ROWS, rows - first);
+    std::fill_n(work, BLOCK * width, 0.0);
+    for (std::ptrdiff_t first = 0; first < rows; first += BLOCK) {
+        const std::ptrdiff_t n = std::min(BLOCK, rows - first);
         const T *y = Y.slice(first * factors, n * factors);
         for (std::ptrdiff_t r = 0; r < n; ++r)
 #pragma omp simd
             for (std::ptrdiff_t j = 0; j < factors; ++j) work[r * width + j] = y[r * factors + j];
-
-        for (std::ptrdiff_t i = 0; i < factors; i += HEIGHT)
-            for (std::ptrdiff_t j = i / GRAM_TILE * GRAM_TILE; j < width; j += GRAM_TILE) {
-                double sum[HEIGHT][GRAM_TILE] = {};
-                for (std::ptrdiff_t r = 0; r < n; ++r) {
-                    const double *left = work + r * width + i, *right = work + r * width + j;
-                    for (int a = 0; a < HEIGHT; ++a)
-#pragma omp simd
-                        for (int b = 0; b < GRAM_TILE; ++b) sum[a][b] += left[a] * right[b];
-                }
-                for (int a = 0; a < HEIGHT; ++a)
-#pragma omp simd
-                    for (int b = 0; b < GRAM_TILE; ++b) out[(i + a) * width + j + b] += sum[a][b];
-            }
+        update_upper<Set, 1>(work, work, n, width, 0, factors, out, width);
     }
 }
 FOR_BEST_ISA(gram_block, gram_block_body)

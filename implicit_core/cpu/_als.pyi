@@ -3,8 +3,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-GRAM_HEIGHT: Final[int]
-GRAM_WIDTH: Final[int]
+GROUP: Final[int]
+WIDTH: Final[int]
+EXACT_WIDTH: Final[int]
+BLOCK: Final[int]
+GRAM_TILE: Final[int]
 
 def least_squares(
     indptr: NDArray[np.int64],
@@ -12,6 +15,8 @@ def least_squares(
     values: NDArray[Any],
     X: NDArray[Any],
     Y: NDArray[Any],
+    last: NDArray[Any],
+    first_of_last: int,
     gram: NDArray[Any],
     diag: NDArray[Any],
     alpha: float,
@@ -28,6 +33,9 @@ def row_errors(
     values: NDArray[Any],
     X: NDArray[Any],
     Y: NDArray[Any],
+    last: NDArray[Any],
+    first_of_last: int,
+    width: int,
     alpha: float,
     policy: int,
     chunks: NDArray[np.int64],

@@ -14,10 +14,11 @@
 #define PREFETCH(address) (void)(address)
 #endif
 
-// What a body may know about the set that it is compiled for: how many queries a tile of `topk` holds in registers.
-struct Baseline { static constexpr int tile = 1; };
-struct Avx2 { static constexpr int tile = 3; };
-struct Avx512 { static constexpr int tile = 12; };
+// What a body may know about the set that it is compiled for: the bytes of a register, how many queries a tile of `topk`
+// holds in registers, and how many rows a tile of a matrix product.
+struct Baseline { static constexpr int bytes = 16, tile = 1, tile_rows = 4; };
+struct Avx2 { static constexpr int bytes = 32, tile = 3, tile_rows = 4; };
+struct Avx512 { static constexpr int bytes = 64, tile = 12, tile_rows = 8; };
 
 enum Isa { BASELINE, AVX2, AVX512 };
 

@@ -34,15 +34,32 @@ def _useful_threads(num_threads: int, work: int) -> int:
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     """YᵀY in float64, summed in an order that depends on the shape alone."""
     rows, factors = Y.shape
-    width = -(-factors // _als.GRAM_WIDTH) * _als.GRAM_WIDTH
+    width = -(-factors // _als.GRAM_TILE) * _als.GRAM_TILE
     blocks = max(1, min(64, -(-rows // 1024), GRAM_BYTES // (8 * width * width)))
     partial = np.zeros((blocks, width, width))
     if rows:
         threads = _useful_threads(num_threads, rows * factors * factors)
-        scratch = np.empty((threads, _als.GRAM_HEIGHT * width))
+        scratch = np.empty((threads, _als.BLOCK * width))
         _als.gram(np.ascontiguousarray(Y), -(-rows // blocks), partial, scratch, threads)
     upper: NDArray[np.float64] = np.triu(partial.sum(axis=0)[:factors, :factors])
     return upper + np.triu(upper, 1).T
+
+
+def _round_up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+def _entries_space(counts: Counts, start: int, stop: int) -> int:
+    """Elements that weights and right-hand sides of the longest of these rows take."""
+    return 2 * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.GROUP)
+
+
+def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
+    """``Y``, its last rows with zeros after them, and the first of these: fewer than ``width`` elements follow them."""
+    first = max(len(Y) - -(-width // Y.shape[1]) + 1, 0)
+    last = np.zeros((len(Y) - first) * Y.shape[1] + width, dtype=Y.dtype)
+    last[: (len(Y) - first) * Y.shape[1]] = Y[first:].ravel()
+    return Y, last, first
 
 
 def least_squares(
@@ -65,22 +82,25 @@ def least_squares(
     work = int(counts.indptr[stop] - counts.indptr[start]) + (stop - start) * factors
     threads = _useful_threads(num_threads, work * factors)
     chunks = split_rows(counts.indptr, rows, factors / 2, CHUNKS_PER_THREAD * threads)
-    longest = int(np.diff(counts.indptr[start : stop + 1]).max())
-    work_space = factors * (factors + 1) if cg_steps is None else 3 * factors
+    width = _round_up(factors, _als.WIDTH)
+    padded = np.zeros((factors, width), dtype=X.dtype)
+    padded[:, :factors] = gram
+    square = _round_up(factors, _als.EXACT_WIDTH)
+    work_space = (square + 2 * _als.BLOCK + 2) * square if cg_steps is None else 4 * width
     failed = np.empty(len(chunks) - 1, dtype=np.int64)
     _als.least_squares(
         counts.indptr,
         counts.indices,
         counts.values,
         X,
-        np.ascontiguousarray(Y, dtype=X.dtype),
-        np.ascontiguousarray(gram, dtype=X.dtype),
+        *_with_last_rows(np.ascontiguousarray(Y, dtype=X.dtype), width),
+        padded,
         np.ascontiguousarray(diag, dtype=X.dtype),
         policy.alpha,
         policy.observed,
         -1 if cg_steps is None else cg_steps,
         chunks,
-        np.empty((threads, 2 * longest + work_space), dtype=X.dtype),
+        np.empty((threads, _entries_space(counts, start, stop) + work_space), dtype=X.dtype),
         failed,
         threads,
     )
@@ -93,18 +113,19 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     if len(counts.indices) == 0:
         return 0.0
     threads = _useful_threads(num_threads, len(counts.indices) * X.shape[1])
-    longest = int(np.diff(counts.indptr).max())
+    width = _round_up(X.shape[1], _als.WIDTH)
     errors = np.empty(X.shape[0])
     _als.row_errors(
         counts.indptr,
         counts.indices,
         counts.values,
         np.ascontiguousarray(X),
-        np.ascontiguousarray(Y, dtype=X.dtype),
+        *_with_last_rows(np.ascontiguousarray(Y, dtype=X.dtype), width),
+        width,
         policy.alpha,
         policy.observed,
         split_rows(counts.indptr, slice(None), 1, CHUNKS_PER_THREAD * threads),
-        np.empty((threads, 2 * longest), dtype=X.dtype),
+        np.empty((threads, _entries_space(counts, 0, X.shape[0]) + width), dtype=X.dtype),
         errors,
         threads,
     )

@@ -38,8 +38,8 @@ class NMSLibModel(ApproximateModel):
     index_params : dict, optional
         Parameters to build the index with, default ``{"M": 16, "post": 0, "efConstruction": 400}``.
     query_params : dict, optional
-        Parameters to search the index with, default ``{"ef": 90}``. An ``ef`` below the number of candidates that a
-        query needs is raised to it.
+        Parameters to search the index with, default ``{"ef": 90}``. Queries for more results than that, filtered items
+        included and rounded up to a power of two, are answered exactly.
     deterministic : bool, default True
         Build the index on one thread, so that it is the same each time. False uses the threads of the model.
         ``indexThreadQty`` in ``index_params`` overrides both.
@@ -83,12 +83,15 @@ class NMSLibModel(ApproximateModel):
         threads = {"indexThreadQty": build_threads(self.model, self.deterministic)}
         with ThreadPoolExecutor(1) as fresh:  # a thread's random numbers go on from index to index
             fresh.submit(index.createIndex, {**threads, **self.index_params}, print_progress=False).result()
+        index.setQueryTimeParams(self.query_params)
         return index
 
     def _nearest(self, index: Any, queries: NDArray[np.float32], k: int, threads: int) -> Ids:
-        params = self.query_params
-        index.setQueryTimeParams({**params, "ef": max(params["ef"], k)} if "ef" in params else params)
         positions = np.full((len(queries), k), -1, dtype=np.int64)
-        for row, (found, _) in zip(positions, index.knnQueryBatch(queries, k, num_threads=threads), strict=True):
-            row[: len(found)] = found
+        reach = min(k, self.query_params.get("ef", k))
+        if k <= self._overfetch * reach:
+            for row, (found, _) in zip(
+                positions, index.knnQueryBatch(queries, reach, num_threads=threads), strict=True
+            ):
+                row[: len(found)] = found
         return positions

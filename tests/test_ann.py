@@ -32,6 +32,11 @@ BACKENDS = {
 }
 
 
+def model_over(name):
+    """The class of models over a library, or a skipped test."""
+    return getattr(pytest.importorskip(f"implicit_core.ann.{name}"), BACKENDS[name][1])
+
+
 class Exhaustive(ApproximateModel):
     """A model over an index that is exact, but finds only some of what it is asked for."""
 
@@ -106,9 +111,7 @@ def always(monkeypatch):
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request):
     """The class of a model over a real library."""
-    module, name = BACKENDS[request.param]
-    pytest.importorskip(module)
-    return getattr(pytest.importorskip(f"implicit_core.ann.{request.param}"), name)
+    return model_over(request.param)
 
 
 def assert_same(result, expected):
@@ -563,9 +566,7 @@ def test_parameters_reach_the_library(always):
     model.user_factors, model.item_factors = random.normal(size=(300, 16)), random.normal(size=(3000, 16))
 
     def recall_of(name, **parameters):
-        module, kind = BACKENDS[name]
-        pytest.importorskip(module)
-        kind = getattr(pytest.importorskip(f"implicit_core.ann.{name}"), kind)
+        kind = model_over(name)
         calls = (
             m.recommend(np.arange(300), None, N=1, filter_already_liked_items=False)
             for m in (kind(model, approximate_similar_items=False, **parameters), model)
@@ -584,9 +585,7 @@ def test_parameters_reach_the_library(always):
 
 @pytest.mark.parametrize("name", ["usearch", "nmslib", "annoy"])
 def test_threads_may_build_an_index(always, name, als, matrix):
-    module, kind = BACKENDS[name]
-    pytest.importorskip(module)
-    model = getattr(pytest.importorskip(f"implicit_core.ann.{name}"), kind)(als, deterministic=False)
+    model = model_over(name)(als, deterministic=False)
     assert recall(model.recommend(everyone, matrix), als.recommend(everyone, matrix)) > 0.9
 
 
@@ -647,10 +646,8 @@ FACTORIES = {
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_functions_of_approximate_als_pass_parameters_on(name):
-    module, kind = BACKENDS[name]
-    pytest.importorskip(module)
     factory, parameters = FACTORIES[name]
-    expected = getattr(pytest.importorskip(f"implicit_core.ann.{name}"), kind)
+    expected = model_over(name)
     model = getattr(implicit_core.approximate_als, factory)(
         16, 0.5, approximate_similar_items=False, alpha=2.0, use_gpu=False, **parameters
     )
@@ -665,10 +662,8 @@ def test_functions_of_approximate_als_pass_parameters_on(name):
 
 @pytest.mark.parametrize("name", ["nmslib", "faiss", "annoy"])
 def test_implicit_agrees_on_signatures_and_on_what_is_easy_to_find(always, name, als, matrix):
-    module, kind = BACKENDS[name]
-    pytest.importorskip(module)
-    ours = getattr(pytest.importorskip(f"implicit_core.ann.{name}"), kind)
-    theirs = getattr(pytest.importorskip(f"implicit.ann.{name}"), kind)
+    ours = model_over(name)
+    theirs = getattr(pytest.importorskip(f"implicit.ann.{name}"), ours.__name__)
     factory, _ = FACTORIES[name]
     factories = [
         getattr(pytest.importorskip(f"{package}.approximate_als"), factory) for package in ("implicit", "implicit_core")

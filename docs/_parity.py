@@ -152,6 +152,7 @@ PARAMETERS = {
     "approximate_als.*": {"use_gpu"},
     "ann.faiss.FaissModel": {"use_gpu"},
     "ann.nmslib.NMSLibModel": {"kwargs"},
+    "ann.*Model.fit": {"Cui"},  # user_items, as in every other model
     "nearest_neighbours.*.fit": {"weighted", "counts"},
     "recommender_base.RecommenderBase.save": {"file"},  # models take fileobj_or_path, as those of implicit do
     "ann.*Model.load": {"file"},  # which raises NotImplementedError in implicit

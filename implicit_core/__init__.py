@@ -9,6 +9,6 @@ import implicit_core.cpu.topk
 import implicit_core.gpu.als
 import implicit_core.gpu.bpr
 import implicit_core.gpu.matrix_factorization_base  # noqa: F401  # as in implicit, these are there without being imported by name
-from implicit_core import als, bpr, evaluation, nearest_neighbours
+from implicit_core import als, approximate_als, bpr, evaluation, nearest_neighbours
 
-__all__ = ["__version__", "als", "bpr", "evaluation", "nearest_neighbours"]
+__all__ = ["__version__", "als", "approximate_als", "bpr", "evaluation", "nearest_neighbours"]

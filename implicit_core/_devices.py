@@ -62,3 +62,8 @@ def register_device_class(public: DeviceClass, subclass: type, device: str, modu
     if "_device_classes" not in vars(public):
         public._device_classes = {}
     public._device_classes[device] = subclass
+
+
+def public_class(cls: type) -> type:
+    """The public class that a class for a device belongs to; any other class itself."""
+    return next((c for c in cls.__mro__ if cls in vars(c).get("_device_classes", {}).values()), cls)

@@ -15,7 +15,26 @@ from numpy.typing import NDArray
 from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
 
 
-class Kernels(Protocol):
+class Search(Protocol):
+    """The part of a device that finds the best items; an index of approximate neighbours can take its place."""
+
+    def prepare(
+        self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
+    ) -> Index: ...
+
+    def topk(
+        self,
+        queries: Factors,
+        index: Index,
+        k: int,
+        *,
+        exclude: Counts | None = None,
+        drop: NDArray[np.int32] | None = None,
+        num_threads: int = 0,
+    ) -> tuple[NDArray[np.int32], Scores]: ...
+
+
+class Kernels(Search, Protocol):
     """The functions of a device; :mod:`implicit_core._arrays` defines what each must return."""
 
     def gram(self, Y: Factors, num_threads: int = 0) -> NDArray[np.float64]: ...
@@ -34,21 +53,6 @@ class Kernels(Protocol):
     ) -> None: ...
 
     def stored_error(self, counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float: ...
-
-    def prepare(
-        self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
-    ) -> Index: ...
-
-    def topk(
-        self,
-        queries: Factors,
-        index: Index,
-        k: int,
-        *,
-        exclude: Counts | None = None,
-        drop: NDArray[np.int32] | None = None,
-        num_threads: int = 0,
-    ) -> tuple[NDArray[np.int32], Scores]: ...
 
     def bpr_epoch(
         self,

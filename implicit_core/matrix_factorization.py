@@ -15,7 +15,7 @@ from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
 from implicit_core._devices import choose_device, kernels_of
 from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
-from implicit_core._kernels import Kernels
+from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import to_csr
@@ -61,12 +61,12 @@ class MatrixFactorizationBase(RecommenderBase):
     @property
     def user_norms(self) -> Factors:
         """L2 norms of the user factors, 1e-10 where all are zero."""
-        return _norms(self._factors("user_factors"))
+        return norms_of(self._factors("user_factors"))
 
     @property
     def item_norms(self) -> Factors:
         """L2 norms of the item factors, 1e-10 where all are zero."""
-        return _norms(self._factors("item_factors"))
+        return norms_of(self._factors("item_factors"))
 
     def recommend(  # noqa: D102
         self,
@@ -77,6 +77,21 @@ class MatrixFactorizationBase(RecommenderBase):
         filter_items: ArrayLike | None = None,
         recalculate_user: bool = False,
         items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        return self._recommend(
+            self._kernels, userid, user_items, N, filter_already_liked_items, filter_items, recalculate_user, items
+        )
+
+    def _recommend(
+        self,
+        search: Search,
+        userid: int | ArrayLike,
+        user_items: Matrix | None,
+        N: int,
+        filter_already_liked_items: bool,
+        filter_items: ArrayLike | None,
+        recalculate_user: bool,
+        items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         users, item_factors = self._factors("user_factors"), self._factors("item_factors")
         N = check_count(N, "N")
@@ -103,7 +118,7 @@ class MatrixFactorizationBase(RecommenderBase):
             return self.recalculate_user(userids[rows], liked[rows]) if recalculate_user else users[userids[rows]]
 
         exclude = pairs(liked) if filter_already_liked_items else None
-        return self._topk(queries, len(userids), scalar, item_factors, N, only, drop, exclude)
+        return self._topk(search, queries, len(userids), scalar, item_factors, N, only, drop, exclude)
 
     def recommend_all(
         self,
@@ -142,7 +157,8 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = self._factors("user_factors")
         ids = check_ids(np.atleast_1d(np.asarray(userid)), len(factors), "userid")
         only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
-        return self._similar(lambda rows: factors[ids[rows]], len(ids), np.ndim(userid) == 0, factors, N, only, drop)
+        scalar = np.ndim(userid) == 0
+        return self._similar(self._kernels, lambda rows: factors[ids[rows]], len(ids), scalar, factors, N, only, drop)
 
     def similar_items(  # noqa: D102
         self,
@@ -152,6 +168,18 @@ class MatrixFactorizationBase(RecommenderBase):
         item_users: Matrix | None = None,
         filter_items: ArrayLike | None = None,
         items: ArrayLike | None = None,
+    ) -> tuple[Ids, Scores]:
+        return self._similar_items(self._kernels, itemid, N, recalculate_item, item_users, filter_items, items)
+
+    def _similar_items(
+        self,
+        search: Search,
+        itemid: int | ArrayLike,
+        N: int,
+        recalculate_item: bool,
+        item_users: Matrix | None,
+        filter_items: ArrayLike | None,
+        items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         factors = self._factors("item_factors")
         scalar = np.ndim(itemid) == 0
@@ -168,7 +196,7 @@ class MatrixFactorizationBase(RecommenderBase):
         def queries(rows: slice) -> Factors:
             return recalculated[rows] if recalculate_item else factors[ids[rows]]
 
-        return self._similar(queries, n, scalar, factors, N, only, drop)
+        return self._similar(search, queries, n, scalar, factors, N, only, drop)
 
     def recalculate_user(self, userid: int | ArrayLike, user_items: Matrix) -> Factors:
         """Compute the factors of users from what they liked; not every model can.
@@ -273,6 +301,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _similar(
         self,
+        search: Search,
         queries: Callable[[slice], Factors],
         n: int,
         scalar: bool,
@@ -284,12 +313,13 @@ class MatrixFactorizationBase(RecommenderBase):
         def directions(rows: slice) -> Factors:
             vectors = queries(rows)
             with np.errstate(invalid="ignore"):  # infinite factors
-                return vectors / _norms(vectors)[:, None]
+                return vectors / norms_of(vectors)[:, None]
 
-        return self._topk(directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
+        return self._topk(search, directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
 
     def _topk(
         self,
+        search: Search,
         queries: Callable[[slice], Factors],
         n: int,
         scalar: bool,
@@ -303,7 +333,7 @@ class MatrixFactorizationBase(RecommenderBase):
         """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
         ids = np.empty((n, N), dtype=np.int32)
         scores = np.empty((n, N), dtype=factors.dtype)
-        index = self._kernels.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
+        index = search.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
         batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
         for start in range(0, n, batch):
             rows = slice(start, min(start + batch, n))
@@ -315,7 +345,7 @@ class MatrixFactorizationBase(RecommenderBase):
                     f"user_factors and item_factors must have the same width, got {vectors.shape[1]} and "
                     f"{factors.shape[1]}"
                 )
-            ids[rows], scores[rows] = self._kernels.topk(
+            ids[rows], scores[rows] = search.topk(
                 vectors.astype(factors.dtype, copy=False),
                 index,
                 N,
@@ -342,7 +372,8 @@ class GPUMatrixFactorizationBase(MatrixFactorizationBase):
         self.device = choose_device(True)
 
 
-def _norms(factors: Factors) -> Factors:
+def norms_of(factors: Factors) -> Factors:
+    """L2 norms of rows, 1e-10 where all are zero."""
     with np.errstate(over="ignore"):
         norms: Factors = np.sqrt(np.einsum("ij,ij->i", factors, factors, dtype=np.float64)).astype(factors.dtype)
     norms[norms == 0] = ZERO_NORM

@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-from implicit_core import als, bpr, evaluation, nearest_neighbours
+from implicit_core import als, bpr, evaluation, lmf, nearest_neighbours
 
-__all__ = ["__version__", "als", "bpr", "evaluation", "nearest_neighbours"]
+__all__ = ["__version__", "als", "bpr", "evaluation", "lmf", "nearest_neighbours"]

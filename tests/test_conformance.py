@@ -15,7 +15,9 @@ from scipy import sparse
 import implicit_core.cpu.als
 from implicit_core import matrix_factorization
 from implicit_core.als import AlternatingLeastSquares
+from implicit_core.bpr import BayesianPersonalizedRanking
 from implicit_core.cpu import kernels
+from implicit_core.lmf import LogisticMatrixFactorization
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import ParameterWarning
 
@@ -30,6 +32,9 @@ MODELS = {
     "als-arrays": lambda **p: AlternatingLeastSquares(
         **{**ALS, "use_native": False, "use_cg": False, "iterations": 3, **p}
     ),
+    "bpr": lambda **p: BayesianPersonalizedRanking(**{**ALS, "learning_rate": 0.1, **p}),
+    "lmf-float32": lambda **p: LogisticMatrixFactorization(**{**ALS, **p}),
+    "lmf-float64": lambda **p: LogisticMatrixFactorization(**{**ALS, "dtype": np.float64, **p}),
 }
 USERS, ITEMS = 60, 45
 ON_BOARD = {"factors": 3, "regularization": 1.0, "iterations": 30}  #: enough to converge

@@ -251,7 +251,9 @@ def lmf_draws(negatives: Negatives, u: int, epoch: int, side: int) -> NDArray[np
     bits, _ = philox(negatives.key, epoch, np.arange(first, last, LMF_RUN, dtype=np.uint64), side)
     places = len(negatives.pool) - LMF_RUN + 1
     starts = np.array([int(b) * places >> 64 for b in bits], dtype=np.int64)
-    return negatives.pool[(starts[:, None] + np.arange(LMF_RUN)).ravel()[: last - first]]
+    positions = (starts[:, None] + np.arange(LMF_RUN)).ravel()[: last - first]
+    drawn: NDArray[np.int32] = negatives.pool[positions]
+    return drawn
 
 
 def lmf_step(

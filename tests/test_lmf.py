@@ -86,7 +86,7 @@ def test_a_half_step_is_that_of_the_definition(dtype, factors, side):
     constant = factors + side
     assert np.array_equal(X[:, constant], before[:, constant])
     assert np.array_equal(X[3], before[3])
-    changed = np.delete(X != before, constant, axis=1)
+    changed = np.delete(before != X, constant, axis=1)
     assert changed[np.diff(counts.indptr) > 0].all()
 
 
@@ -196,8 +196,8 @@ def popularity(train, rows, N):
 
 
 def recall(ids, test, rows):
-    hits = sum(np.isin(found, test.indices[test.indptr[u] : test.indptr[u + 1]]).sum() for found, u in zip(ids, rows))
-    return hits / test[rows].nnz
+    stored = (test.indices[test.indptr[u] : test.indptr[u + 1]] for u in rows)
+    return sum(np.isin(found, held).sum() for found, held in zip(ids, stored, strict=True)) / test[rows].nnz
 
 
 def gain_over_popularity(matrix, **parameters):

@@ -37,7 +37,8 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     An epoch takes a step of AdaGrad for each user, then for each item. The sum over what is not stored is estimated
     anew in each step: a user draws :math:`n_u` items, all equally likely, and an item the mean of :math:`n_u` users,
-    likely by their number of entries. Draws that turn out to be stored are left out.
+    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. Draws
+    that turn out to be stored are left out.
 
     Parameters
     ----------

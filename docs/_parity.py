@@ -38,7 +38,7 @@ NOTES = {
     # Factories and classes of models
     "als.AlternatingLeastSquares": ("better", f"{_FACTORY}; `use_gpu=None` decides at each call"),
     "bpr.BayesianPersonalizedRanking": ("better", f"{_FACTORY}; `use_gpu=None` decides at each call"),
-    "lmf.LogisticMatrixFactorization": ("better", _FACTORY),
+    "lmf.LogisticMatrixFactorization": ("better", f"{_FACTORY}; learns; negatives that are not among the positives"),
     "approximate_als.*": ("better", "`use_gpu=None` decides at each call"),
     "ann.*Model.recommend": (
         "different",

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Policy, Scores
+from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
 BPR_DRAWS = 2**20  #: steps that are drawn and put in order together
 BPR_BLOCKS = 16  #: of users and of items, between which steps are shared out; a power of two
+LMF_RUN = 32  #: columns in a row of the pool that are drawn at once
+ADAGRAD_START = 1e-6  #: sum of squared gradients before the first step
 ZERO_NORM = 1e-10  #: stands for the norm of an all-zero vector
 NO_SCORE = float(np.finfo(np.float32).min)  #: score of a position without an item, in results of nearest neighbours
 
@@ -156,10 +158,12 @@ def topk(
     return ids, scores
 
 
-def philox(key: int, epoch: int, n: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Two numbers of 64 random bits for each draw n: Philox4x32-10 (Salmon et al. 2011)."""
+def philox(
+    key: int, epoch: int, n: NDArray[np.uint64], stream: int = 0
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Two numbers of 64 random bits for each draw n of a stream: Philox4x32-10 (Salmon et al. 2011)."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c0, c1, c2, c3 = n & mask, n >> half, np.full_like(n, epoch), np.zeros_like(n)
+    c0, c1, c2, c3 = n & mask, n >> half, np.full_like(n, epoch), np.full_like(n, stream)
     k0, k1 = key & 0xFFFFFFFF, key >> 32
     for _ in range(10):
         product0, product1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
@@ -239,6 +243,55 @@ def bpr_tasks(triples: NDArray[np.int32], blocks: int = BPR_BLOCKS) -> NDArray[n
     apart = (blocks + meeting * blocks + (user - slot) % blocks) * blocks + slot
     tasks: NDArray[np.int64] = np.where(a == b, (user - a) % blocks * blocks + a, apart)
     return tasks
+
+
+def lmf_draws(negatives: Negatives, u: int, epoch: int, side: int) -> NDArray[np.int32]:
+    """The columns that row u draws in an epoch: runs of the pool, each from a place ⌊bits · places / 2⁶⁴⌋."""
+    first, last = negatives.indptr[u : u + 2].tolist()
+    bits, _ = philox(negatives.key, epoch, np.arange(first, last, LMF_RUN, dtype=np.uint64), side)
+    places = len(negatives.pool) - LMF_RUN + 1
+    starts = np.array([int(b) * places >> 64 for b in bits], dtype=np.int64)
+    positions = (starts[:, None] + np.arange(LMF_RUN)).ravel()[: last - first]
+    drawn: NDArray[np.int32] = negatives.pool[positions]
+    return drawn
+
+
+def lmf_step(
+    counts: Counts,
+    X: Factors,
+    squares: Factors,
+    Y: Factors,
+    learning_rate: float,
+    regularization: float,
+    negatives: Negatives,
+    epoch: int,
+    side: int,
+    rows: slice,
+    num_threads: int = 0,
+) -> None:
+    """A step of AdaGrad for the rows u of ``X`` in place, with ``Y`` fixed; rows without entries stay as they are.
+
+    The gradient is that of Σ over stored entries of c ln σ(x_u · y_i), or |c| ln σ(−x_u · y_i) where the value c is
+    negative, plus Σ over drawn columns that are not stored of ln σ(−x_u · y_j), less λ/2 |x_u|². ``squares`` sums the
+    squared gradients of all steps. ``side`` is 0 for users and 1 for items: column factors + side of ``X`` is constant.
+    """
+    start, stop, _ = rows.indices(X.shape[0])
+    for u in range(start, stop):
+        stored = slice(counts.indptr[u], counts.indptr[u + 1])
+        liked, values = counts.indices[stored], counts.values[stored]
+        if len(liked) == 0:
+            continue
+        drawn = lmf_draws(negatives, u, epoch, side)
+        drawn = drawn[~np.isin(drawn, liked)]
+        values = np.append(values, np.full(len(drawn), -1)).astype(X.dtype)
+        y = Y[np.append(liked, drawn)]
+        with np.errstate(over="ignore"):
+            weight = values / (1 + np.exp(np.where(values > 0, 1, -1) * (y @ X[u])))
+        gradient = y.T @ weight - regularization * X[u]
+        squares[u] += gradient**2
+        step = learning_rate * gradient / np.sqrt(ADAGRAD_START + squares[u])
+        step[X.shape[1] - 2 + side] = 0
+        X[u] += step
 
 
 def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:

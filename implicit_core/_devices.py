@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta
+from collections.abc import Callable
 from typing import Any
 
 from implicit_core import gpu
@@ -39,13 +40,14 @@ class DeviceClass(ABCMeta):
     """
 
     _device_classes: dict[str, type]
+    _choose_device: Callable[[bool | None], str]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Create a model."""
         if "_device_classes" not in vars(cls):
             return super().__call__(*args, **kwargs)
         arguments = cls.__signature__.bind(*args, **kwargs).arguments
-        device = choose_device(arguments.pop("use_gpu", None))
+        device = cls._choose_device(arguments.pop("use_gpu", None))
         return cls._device_classes[device](**arguments)
 
     @property

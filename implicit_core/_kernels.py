@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+from implicit_core._typing import Counts, Factors, Ids, Index, Negatives, Policy, Scores
 
 
 class Search(Protocol):
@@ -68,6 +68,21 @@ class Kernels(Search, Protocol):
         deterministic: bool = True,
         num_threads: int = 0,
     ) -> tuple[int, int]: ...
+
+    def lmf_step(
+        self,
+        counts: Counts,
+        X: Factors,
+        squares: Factors,
+        Y: Factors,
+        learning_rate: float,
+        regularization: float,
+        negatives: Negatives,
+        epoch: int,
+        side: int,
+        rows: slice,
+        num_threads: int = 0,
+    ) -> None: ...
 
     def ranking_counts(self, ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]: ...
 

@@ -37,6 +37,14 @@ class Policy(NamedTuple):
     observed: bool = False
 
 
+class Negatives(NamedTuple):
+    """What a half-step of logistic matrix factorization draws for its rows."""
+
+    indptr: NDArray[np.int64]  #: draws indptr[u] … indptr[u + 1] − 1 are those of row u
+    pool: NDArray[np.int32]  #: columns in random order, as often as they are likely
+    key: int  #: of the random numbers, 64 bits
+
+
 class Index(NamedTuple):
     """Items made ready for ``topk``: the rows of ``factors`` in ``ids`` are the candidates."""
 

@@ -39,6 +39,8 @@ class MatrixFactorizationBase(RecommenderBase):
     device = "cpu"
     _saved: ClassVar[tuple[str, ...]] = ()  #: names of the attributes that a file holds beside the factors
 
+    _choose_device = staticmethod(choose_device)
+
     def __init__(self, num_threads: int = 0) -> None:
         self.user_factors: Any = None
         self.item_factors: Any = None
@@ -52,7 +54,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     @use_gpu.setter
     def use_gpu(self, use_gpu: bool | None) -> None:
-        self.device = choose_device(use_gpu)
+        self.device = self._choose_device(use_gpu)
 
     @property
     def _kernels(self) -> Kernels:

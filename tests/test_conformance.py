@@ -15,7 +15,9 @@ from scipy import sparse
 import implicit_core.cpu.als
 from implicit_core import matrix_factorization
 from implicit_core.als import AlternatingLeastSquares
+from implicit_core.bpr import BayesianPersonalizedRanking
 from implicit_core.cpu import kernels
+from implicit_core.lmf import LogisticMatrixFactorization
 from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import ParameterWarning
 
@@ -30,9 +32,11 @@ MODELS = {
     "als-arrays": lambda **p: AlternatingLeastSquares(
         **{**ALS, "use_native": False, "use_cg": False, "iterations": 3, **p}
     ),
+    "bpr": lambda **p: BayesianPersonalizedRanking(**{**ALS, "learning_rate": 0.1, **p}),
+    "lmf-float32": lambda **p: LogisticMatrixFactorization(**{**ALS, **p}),
+    "lmf-float64": lambda **p: LogisticMatrixFactorization(**{**ALS, "dtype": np.float64, **p}),
 }
 USERS, ITEMS = 60, 45
-ON_BOARD = {"factors": 3, "regularization": 1.0, "iterations": 30}  #: enough to converge
 UNLIKED = [7, 20, 21]  #: items that nobody has
 NOVICE = 9  #: a user without items
 
@@ -52,10 +56,43 @@ def counts():
     return sparse.csr_matrix(values.astype(np.float64))
 
 
+def needs_recalculation(model):
+    """Skip what a model cannot do, once it has said so."""
+    if not isinstance(model, AlternatingLeastSquares):
+        with pytest.raises(NotImplementedError, match=type(model).__name__):
+            model.recalculate_user(0, None)
+        with pytest.raises(NotImplementedError, match=type(model).__name__):
+            model.recalculate_item(0, None)
+        pytest.skip(f"{type(model).__name__} cannot recalculate")
+
+
+def ways(model):
+    """Options of `recommend` that lead to different code, as far as the model has them."""
+    recalculated = [{"recalculate_user": True}] if isinstance(model, AlternatingLeastSquares) else []
+    return [{}, {"items": np.arange(40)}, *recalculated]
+
+
+def has_biases(model):
+    """Whether scores depend on items alone, too: then who likes nothing does not score 0."""
+    return not isinstance(model, AlternatingLeastSquares)
+
+
 @pytest.fixture(scope="module", params=MODELS)
-def make(request):
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def make(name):
     """Return a function that makes an unfitted model."""
-    return MODELS[request.param]
+    return MODELS[name]
+
+
+@pytest.fixture(scope="module")
+def for_board(name):
+    """Parameters that are enough to converge on the checkerboard."""
+    more = {"regularization": 0.0, "iterations": 300, "learning_rate": 0.05} if name == "bpr" else {}
+    return {"factors": 3, "regularization": 1.0, "iterations": 30, **more}
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +101,8 @@ def board():
 
 
 @pytest.fixture(scope="module")
-def on_board(make, board):
-    model = make(**ON_BOARD)
+def on_board(make, board, for_board):
+    model = make(**for_board)
     model.fit(board, show_progress=False)
     return model
 
@@ -167,6 +204,7 @@ def test_filtered_items_are_not_among_the_recommended(on_board, board):
 
 
 def test_a_user_recalculated_from_the_same_likes_is_recommended_the_same(on_board, board):
+    needs_recalculation(on_board)
     users = np.arange(50)
     stored = on_board.recommend(users, board, N=1)
     recalculated = on_board.recommend(users, board, N=1, recalculate_user=True)
@@ -198,6 +236,7 @@ def test_neighbours_can_be_filtered_and_chosen(on_board, side):
 
 
 def test_items_recalculated_from_the_same_users_have_the_same_neighbours(on_board, board):
+    needs_recalculation(on_board)
     item_users = board.T.tocsr()
     ids, values = on_board.similar_items(np.arange(50), N=10, recalculate_item=True, item_users=item_users)
     assert (ids % 2 == np.arange(50)[:, None] % 2).all()
@@ -205,10 +244,10 @@ def test_items_recalculated_from_the_same_users_have_the_same_neighbours(on_boar
     assert_result(on_board.similar_items(3, item_users=item_users[3]), on_board.similar_items(3))
 
 
-def test_empty_rows_and_columns_are_never_similar_to_others(make, board):
+def test_empty_rows_and_columns_are_never_similar_to_others(make, board, for_board):
     likes = board.toarray()
     likes[[42, 49]], likes[:, [42, 49]] = 0, 0
-    model = make(**ON_BOARD)
+    model = make(**for_board)
     model.fit(sparse.csr_matrix(likes), show_progress=False)
     rest = np.setdiff1d(np.arange(50), [42, 49])
     for side in ("items", "users"):
@@ -226,8 +265,8 @@ def test_other_sparse_formats_are_converted_with_a_warning(make, board, kind):
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.bool_])
-def test_csr_input_of_any_type_fits_without_a_warning(make, board, kind, dtype, on_board, unmodified):
-    model, given = make(**ON_BOARD), kind(board.astype(dtype))
+def test_csr_input_of_any_type_fits_without_a_warning(make, board, kind, dtype, on_board, for_board, unmodified):
+    model, given = make(**for_board), kind(board.astype(dtype))
     with unmodified(given), warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(given, show_progress=False)
@@ -265,7 +304,7 @@ def test_results_have_n_columns_whatever_there_is_to_find(model, matrix, scores,
 def test_the_scores_of_a_factorization_are_inner_products(model, scores, similarities):
     X, Y = model.user_factors.astype(np.float64), model.item_factors.astype(np.float64)
     assert scores.dtype == model.dtype == model.item_factors.dtype == model.user_factors.dtype
-    tolerance = 1e-6 if model.dtype == np.float32 else 1e-14
+    tolerance = (1e-6 if model.dtype == np.float32 else 1e-14) * max(1, np.abs(scores).max())
     np.testing.assert_allclose(scores, X @ Y.T, rtol=0, atol=tolerance)
     for side, factors, norms in (("items", Y, model.item_norms), ("users", X, model.user_norms)):
         lengths = np.linalg.norm(factors, axis=1)
@@ -327,16 +366,18 @@ def test_stored_zeros_and_negative_values_count_as_liked(model, matrix, scores):
 
 
 def test_equal_scores_rank_by_ascending_id(model, matrix, scores):
-    """Items that nobody has and users without items score 0 exactly, in any model of factors."""
-    assert (scores[:, UNLIKED] == 0).all()
-    assert not scores[NOVICE].any()
-    for N in (1, 4, 10, ITEMS):
-        ids, _ = model.recommend(NOVICE, None, N=N, filter_already_liked_items=False)
-        assert ids.tolist() == list(range(N))
-    ids, _ = model.recommend([NOVICE] * 700, None, N=4, filter_already_liked_items=False)
-    assert ids.tolist() == [[0, 1, 2, 3]] * 700
-    ids, _ = model.recommend(NOVICE, None, N=3, items=[30, 4, 21, 20], filter_already_liked_items=False)
-    assert ids.tolist() == [4, 20, 21]
+    """Items that nobody has score alike; without biases 0 exactly, as does everything for users without items."""
+    assert (scores[:, UNLIKED] == scores[:, UNLIKED[:1]]).all()
+    if not has_biases(model):
+        assert not scores[:, UNLIKED].any()
+        assert not scores[NOVICE].any()
+        for N in (1, 4, 10, ITEMS):
+            ids, _ = model.recommend(NOVICE, None, N=N, filter_already_liked_items=False)
+            assert ids.tolist() == list(range(N))
+        ids, _ = model.recommend([NOVICE] * 700, None, N=4, filter_already_liked_items=False)
+        assert ids.tolist() == [[0, 1, 2, 3]] * 700
+        ids, _ = model.recommend(NOVICE, None, N=3, items=[30, 4, 21, 20], filter_already_liked_items=False)
+        assert ids.tolist() == [4, 20, 21]
     ids, _ = model.recommend(0, None, N=2, items=UNLIKED[::-1], filter_already_liked_items=False)
     assert ids.tolist() == UNLIKED[:2]
 
@@ -531,10 +572,8 @@ def test_a_boolean_mask_selects(model, matrix, scores):
 @pytest.mark.parametrize("nobody", [[], np.array([]), np.array([], dtype=np.int64), ()])
 def test_an_empty_batch_gives_empty_results(model, matrix, nobody, scores):
     for ids, values in (
-        model.recommend(nobody, matrix[:0], N=4),
+        *(model.recommend(nobody, matrix[:0], N=4, **options) for options in ways(model)),
         model.recommend(nobody, None, N=4, filter_already_liked_items=False),
-        model.recommend(nobody, matrix[:0], N=4, recalculate_user=True),
-        model.recommend(nobody, matrix[:0], N=4, items=[1, 2, 3, 5]),
         model.similar_items(nobody, N=4),
         model.similar_users(nobody, N=4),
     ):
@@ -549,6 +588,8 @@ def test_an_empty_batch_gives_empty_results(model, matrix, nobody, scores):
 @pytest.mark.parametrize("recalculate", [True, False])
 @pytest.mark.parametrize("options", [{}, {"filter_items": [1, 2]}, {"items": [3, 8, 40]}])
 def test_a_batch_is_its_users_bit_for_bit(model, matrix, recalculate, options):
+    if recalculate:
+        needs_recalculation(model)
     users = np.random.default_rng(2).integers(0, USERS, size=300)
     users[:3] = 4
     ids, values = model.recommend(users, matrix[users], recalculate_user=recalculate, **options)
@@ -569,8 +610,8 @@ def test_a_batch_of_similarities_is_its_members_bit_for_bit(model, side, options
 def test_a_batch_worked_off_in_pieces_is_the_same(model, matrix, monkeypatch):
     users = np.random.default_rng(2).integers(0, USERS, size=1100)
     calls = (
-        lambda: model.recommend(users, matrix[users]),
-        lambda: model.recommend(users, matrix[users], recalculate_user=True, filter_items=[3]),
+        *(lambda options=options: model.recommend(users, matrix[users], **options) for options in ways(model)),
+        lambda: model.recommend(users, matrix[users], **ways(model)[-1] | {"items": None, "filter_items": [3]}),
         lambda: model.recommend(users, None, filter_already_liked_items=False),
         lambda: model.similar_items(users % ITEMS),
     )
@@ -596,9 +637,10 @@ def test_oneself_is_the_most_similar_with_score_one(model, side):
     ids, values = similar(model, side, rest, N=1)
     np.testing.assert_allclose(values, 1, atol=1e-5)
     assert ids[:, 0].tolist() == rest.tolist()
-    ids, values = similar(model, side, empty[0], N=3)
-    assert not values.any()
-    assert ids.tolist() == [0, 1, 2]
+    if not has_biases(model):
+        ids, values = similar(model, side, empty[0], N=3)
+        assert not values.any()
+        assert ids.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 0, -1, -100])
@@ -609,7 +651,7 @@ def test_the_number_of_threads_changes_no_bit(model, make, matrix, threads, monk
     assert many.num_threads == threads
     assert_same_results(many, model, matrix)
     users = np.arange(300) % USERS
-    for options in ({}, {"recalculate_user": True}, {"items": np.arange(40)}):
+    for options in ways(model):
         assert_result(many.recommend(users, matrix[users], **options), model.recommend(users, matrix[users], **options))
     assert_result(many.recommend(3, matrix[3]), model.recommend(3, matrix[3]))
 
@@ -633,14 +675,14 @@ def test_a_large_catalogue_on_several_threads_is_ranked_by_definition(model, mon
 
 
 def test_concurrent_calls_do_not_disturb_each_other(model, matrix):
-    users = np.arange(USERS)
-    expected = model.recommend(users, matrix, recalculate_user=True)
+    users, options = np.arange(USERS), ways(model)[-1]
+    expected = model.recommend(users, matrix, **options)
     results, start = [None] * 4, threading.Barrier(4, timeout=30)
 
     def work(number):
         start.wait()
         for _ in range(3):
-            results[number] = model.recommend(users, matrix, recalculate_user=True)
+            results[number] = model.recommend(users, matrix, **options)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for worker in workers:
@@ -707,6 +749,8 @@ def with_wide_indices(matrix):
 @pytest.mark.parametrize("form", ["csr_matrix", "csr_array", "float32", "int32", "int64 indices"])
 @pytest.mark.parametrize("recalculate", [True, False])
 def test_rows_of_the_batch_and_the_full_matrix_mean_the_same(model, matrix, form, recalculate, unmodified, row_of):
+    if recalculate:
+        needs_recalculation(model)
     users, given = [7, 3, 59], matrix_forms(matrix)[form]
     expected = model.recommend(users, matrix[users], recalculate_user=recalculate)
     with unmodified(given):
@@ -734,6 +778,7 @@ def test_one_row_for_one_user_is_that_user_s(model, matrix, scores):
 def test_a_full_matrix_may_hold_users_whom_the_model_has_not_seen(model, matrix):
     more = sparse.vstack([matrix, matrix[:5]], format="csr")
     assert_result(model.recommend([3, 1], more), model.recommend([3, 1], matrix))
+    needs_recalculation(model)
     assert_result(
         model.recommend(USERS + 2, more, recalculate_user=True), model.recommend(2, matrix, recalculate_user=True)
     )
@@ -764,6 +809,7 @@ def test_a_transposed_matrix_is_named_so(model, matrix, recalculate):
         for users in (0, np.arange(given.shape[0])):
             with pytest.raises(ValueError, match=f"user_items must have {ITEMS} columns, got {USERS}.*transposed"):
                 model.recommend(users, given, recalculate_user=recalculate)
+    needs_recalculation(model)
     with pytest.raises(ValueError, match=f"item_users must have {USERS} columns, got {ITEMS}.*transposed"):
         model.similar_items([0, 1, 2], recalculate_item=True, item_users=matrix[:3])
 
@@ -831,7 +877,7 @@ def test_unsorted_and_read_only_rows_filter_alike(model, matrix, unmodified):
     given.has_sorted_indices = False
     for part in (given.data, given.indices, given.indptr):
         part.flags.writeable = False
-    for options in ({}, {"recalculate_user": True}, {"items": np.arange(ITEMS)}):
+    for options in ways(model):
         with unmodified(given):
             result = model.recommend(users, given, **options)
         assert_result(result, model.recommend(users, matrix[users], **options))
@@ -877,21 +923,23 @@ def test_rank_items_is_a_deprecated_recommend(model, matrix):
         given = model.rank_items(3, matrix[3], list(range(20)))
     assert_result(given, model.recommend(3, None, items=range(20), filter_already_liked_items=False))
     assert len(given[0]) == 10
+    for bad in ([-1], [ITEMS]):
+        with pytest.warns(DeprecationWarning, match="recommend"), pytest.raises(IndexError):
+            model.rank_items(3, matrix[3], bad)
+    needs_recalculation(model)
     with pytest.warns(DeprecationWarning, match="recommend"):
         given = model.rank_items([3, 4], matrix[[3, 4]], [1, 2], recalculate_user=True)
     expected = model.recommend(
         [3, 4], matrix[[3, 4]], items=[1, 2], filter_already_liked_items=False, recalculate_user=True
     )
     assert_result(given, expected)
-    for bad in ([-1], [ITEMS]):
-        with pytest.warns(DeprecationWarning, match="recommend"), pytest.raises(IndexError):
-            model.rank_items(3, matrix[3], bad)
 
 
 def test_recommend_all_is_a_deprecated_recommend(model, matrix):
     with pytest.warns(DeprecationWarning, match="recommend"):
         given = model.recommend_all(matrix, N=4)
     np.testing.assert_array_equal(given, model.recommend(np.arange(USERS), matrix, N=4)[0])
+    needs_recalculation(model)
     with pytest.warns(DeprecationWarning, match="recommend"):
         given = model.recommend_all(matrix[10:15], 4, True, False, filter_items=[0], users_items_offset=10)
     expected = model.recommend(
@@ -922,7 +970,7 @@ def test_a_copy_gives_the_same_results_and_can_go_on(model, matrix, how):
     assert type(twin) is type(model)
     assert_same_results(twin, model, matrix)
     assert twin.get_params() == model.get_params()
-    assert twin.recommend(0, matrix[0], recalculate_user=True)[0].shape == (10,)
+    assert twin.recommend(0, matrix[0], **ways(model)[-1])[0].shape == (10,)
     unfitted = COPIES[how](type(model)())
     with pytest.raises(NotFittedError):
         unfitted.recommend(0, matrix[0])
@@ -976,8 +1024,8 @@ def test_a_saved_model_is_loaded_by_the_name_it_was_saved_under(model, matrix, t
 def test_a_loaded_model_can_be_recalculated_and_fitted_further(model, matrix, tmp_path):
     model.save(tmp_path / "model")
     loaded, going_on = type(model).load(tmp_path / "model"), copy.deepcopy(model)
-    expected = model.recommend(3, matrix[3], recalculate_user=True)
-    assert_result(loaded.recommend(3, matrix[3], recalculate_user=True), expected)
+    for options in ways(model):
+        assert_result(loaded.recommend(3, matrix[3], **options), model.recommend(3, matrix[3], **options))
     for each in (loaded, going_on):
         each.fit(matrix, show_progress=False)
     assert_same_results(loaded, going_on, matrix)

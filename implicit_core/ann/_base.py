@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import threading
 import warnings
 from abc import abstractmethod
@@ -39,6 +40,8 @@ def import_backend(module: str, requirement: str) -> Any:
     ImportError
         It is not there; the message says how to install it.
     """
+    if sys.modules.get(module):
+        return sys.modules[module]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of generated bindings
@@ -86,6 +89,7 @@ class ApproximateModel(RecommenderBase):
         place, call :meth:`build_index`.
     """
 
+    _backend: ClassVar[tuple[str, str] | None] = None  #: the module that makes the index, and what to install for it
     _overfetch: ClassVar[int] = 1  #: how many candidates to ask for per result
     _inner_product: ClassVar[bool] = False  #: whether to index items for ``recommend`` as they are, too
 
@@ -99,10 +103,16 @@ class ApproximateModel(RecommenderBase):
         if not isinstance(given, MatrixFactorizationBase):
             kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
             raise TypeError(f"model must be a matrix factorization model of implicit_core, got {kind}")
+        self._import()
         self.model = model
         self.approximate_similar_items = approximate_similar_items
         self.approximate_recommend = approximate_recommend
         self._built: dict[str, _Built] = {}
+
+    @classmethod
+    def _import(cls) -> Any:
+        """The module that makes the index."""
+        return import_backend(*cls._backend) if cls._backend else None
 
     @property
     def similar_items_index(self) -> Any:

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from implicit_core._checks import check_count
 from implicit_core._typing import Ids
-from implicit_core.ann._base import ApproximateModel, build_threads, import_backend
+from implicit_core.ann._base import ApproximateModel, build_threads
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-
-annoy = import_backend("annoy", "annoy")
 
 QUERY_LENGTH = 10.0  #: makes trees split a query by its inner products rather than by its distances
 
@@ -46,6 +44,7 @@ class AnnoyModel(ApproximateModel):
     recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014.
     """
 
+    _backend = ("annoy", "annoy")
     _overfetch = 4  # the nearest few are found badly where items differ much in length
 
     def __init__(
@@ -68,6 +67,7 @@ class AnnoyModel(ApproximateModel):
         check_count(self.search_k, "search_k", -1)
 
     def _build(self, vectors: NDArray[np.float32], cosine: bool) -> Any:
+        annoy = self._import()
         index = annoy.AnnoyIndex(vectors.shape[1], "angular" if cosine else "euclidean")
         for position, vector in enumerate(vectors):
             index.add_item(position, vector)

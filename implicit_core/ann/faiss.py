@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from implicit_core._checks import check_count
 from implicit_core._typing import Ids
-from implicit_core.ann._base import ApproximateModel, import_backend
+from implicit_core.ann._base import ApproximateModel
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-
-faiss = import_backend("faiss", "faiss-cpu")
 
 ITEMS_PER_LIST = 39  #: what the clustering of faiss asks for
 SCANNED = 16  #: how many vectors to scan at least for each that is asked for
@@ -47,6 +45,8 @@ class FaissModel(ApproximateModel):
     recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014.
     """
 
+    _backend = ("faiss", "faiss-cpu")
+
     def __init__(
         self,
         model: MatrixFactorizationBase,
@@ -70,6 +70,7 @@ class FaissModel(ApproximateModel):
     def _build(self, vectors: NDArray[np.float32], cosine: bool) -> Any:
         items, factors = vectors.shape
         lists = max(1, min(self.nlist, items // ITEMS_PER_LIST))
+        faiss = self._import()
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(factors), factors, lists, faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)
@@ -77,6 +78,7 @@ class FaissModel(ApproximateModel):
 
     def _nearest(self, index: Any, queries: NDArray[np.float32], k: int, threads: int) -> Ids:
         probes = min(index.nlist, max(self.nprobe, -(-SCANNED * k * index.nlist // index.ntotal)))
+        faiss = self._import()
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(threads)
         try:

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._typing import Ids
-from implicit_core.ann._base import ApproximateModel, build_threads, import_backend
+from implicit_core.ann._base import ApproximateModel, build_threads
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-
-nmslib = import_backend("nmslib", "nmslib")
 
 
 class NMSLibModel(ApproximateModel):
@@ -52,6 +50,7 @@ class NMSLibModel(ApproximateModel):
     recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014.
     """
 
+    _backend = ("nmslib", "nmslib")
     _overfetch = 2
     _inner_product = True
 
@@ -78,6 +77,7 @@ class NMSLibModel(ApproximateModel):
                 raise TypeError(f"{name} must be a dict, got {getattr(self, name)!r}")
 
     def _build(self, vectors: NDArray[np.float32], cosine: bool) -> Any:
+        nmslib = self._import()
         index = nmslib.init(method=self.method, space="negdotprod")
         index.addDataPointBatch(vectors)
         threads = {"indexThreadQty": build_threads(self.model, self.deterministic)}

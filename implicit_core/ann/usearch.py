@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from implicit_core._checks import check_count
 from implicit_core._typing import Ids
-from implicit_core.ann._base import ApproximateModel, build_threads, import_backend
+from implicit_core.ann._base import ApproximateModel, build_threads
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-
-usearch = import_backend("usearch.index", "usearch")
 
 DTYPES = ("f64", "f32", "bf16", "f16", "i8")
 
@@ -55,6 +53,7 @@ class UsearchModel(ApproximateModel):
     recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014.
     """
 
+    _backend = ("usearch.index", "usearch")
     _overfetch = 2
     _inner_product = True
 
@@ -85,6 +84,7 @@ class UsearchModel(ApproximateModel):
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
 
     def _build(self, vectors: NDArray[np.float32], cosine: bool) -> Any:
+        usearch = self._import()
         index = usearch.Index(
             ndim=vectors.shape[1],
             metric="ip",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from implicit_core import _arrays
 from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
 from implicit_core._kernels import effective_threads, product_work, split_rows
-from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Policy, Scores
-from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _topk
+from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
+from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
@@ -247,6 +247,46 @@ def bpr_epoch(
             correct += _bpr.race(triples, order, int(offsets[-1]), X, Y, *rates, threads)
         skipped += n - int(offsets[-1])
     return correct, skipped
+
+
+def lmf_step(
+    counts: Counts,
+    X: Factors,
+    squares: Factors,
+    Y: Factors,
+    learning_rate: float,
+    regularization: float,
+    negatives: Negatives,
+    epoch: int,
+    side: int,
+    rows: slice,
+    num_threads: int = 0,
+) -> None:
+    """Take a step for rows of ``X`` in place; see :func:`implicit_core._arrays.lmf_step`."""
+    if len(counts.indices) == 0:
+        return
+    start, stop, _ = rows.indices(X.shape[0])
+    samples = counts.indptr + negatives.indptr
+    threads = _useful_threads(num_threads, 2 * X.shape[1] * int(samples[stop] - samples[start]))
+    _lmf.lmf_rows(
+        counts.indptr,
+        counts.indices,
+        np.ascontiguousarray(counts.values, dtype=X.dtype),
+        negatives.indptr,
+        negatives.pool,
+        X,
+        squares,
+        Y,
+        learning_rate,
+        regularization,
+        negatives.key,
+        epoch,
+        side,
+        split_rows(samples, rows, 1, CHUNKS_PER_THREAD * threads),
+        np.zeros((threads, len(Y)), dtype=np.uint8),
+        np.empty((threads, X.shape[1]), dtype=X.dtype),
+        threads,
+    )
 
 
 def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:

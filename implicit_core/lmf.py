@@ -1,0 +1,267 @@
+"""Logistic matrix factorization."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from tqdm.auto import tqdm
+
+from implicit_core._arrays import LMF_RUN
+from implicit_core._checks import check_count, check_number
+from implicit_core._devices import DeviceClass, register_device_class
+from implicit_core._kernels import split_rows
+from implicit_core._typing import Counts, Factors, Matrix, Negatives
+from implicit_core.matrix_factorization import MatrixFactorizationBase
+from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
+
+PIECE_WORK = 3e8  #: samples · columns of a call of the kernel, so that Ctrl-C and progress get their turn
+START = 0.1  #: standard deviation of the initial factors
+
+
+class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass):
+    r"""Matrix factorization in which an inner product is the log-odds that a user likes an item.
+
+    With the score :math:`s_{ui} = x_u \cdot y_i + b_u + b_i`, maximises
+
+    .. math:: \sum_{u,i \in S} c_{ui} \ln \sigma(s_{ui})
+              + \sum_{u,j \notin S} \frac{n_u}{\mathrm{items}} \ln \sigma(-s_{uj})
+              - \frac{\lambda}{2} \Big( \sum_u (|x_u|^2 + b_u^2) + \sum_i (|y_i|^2 + b_i^2) \Big),
+              \qquad n_u = \min(\mathrm{neg\_prop} \cdot |S_u|, \mathrm{items})
+
+    where S are the stored entries. A negative value c means dislike: :math:`|c_{ui}| \ln \sigma(-s_{ui})`. An entry of
+    zero counts for nothing, and is not among what was not stored.
+
+    An epoch takes a step of AdaGrad for each user, then for each item. The sum over what is not stored is estimated
+    anew in each step: a user draws :math:`n_u` items, all equally likely, and an item the mean of :math:`n_u` users,
+    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. Draws
+    that turn out to be stored are left out.
+
+    Parameters
+    ----------
+    factors : int, default 30
+        Length of the vectors that stand for users and items, biases not counted.
+    learning_rate : float, default 1.0
+        A step is ``learning_rate * gradient / sqrt(1e-6 + sum of squared gradients)`` for each number. The sums
+        start at every ``fit``. Lower rates need more iterations.
+    regularization : float, default 0.6
+        λ above, at least 0; for each step of a row, whatever its number of entries.
+    dtype : float32 or float64, default float32
+        Type of the factors.
+    iterations : int, default 30
+        Number of epochs.
+    neg_prop : int, default 30
+        Items that a user draws for each stored entry, at least 0. The time of an epoch grows with it.
+    use_gpu : bool, default False
+        This model computes on the CPU only.
+    num_threads : int, default 0
+        0 means all that this process may use; negative counts from the end, −1 = all. The model has the same bits
+        for any number.
+    random_state : int, Generator, RandomState, SeedSequence or None
+        Seed of the initial factors and of the draws.
+
+    Attributes
+    ----------
+    user_factors : ndarray, shape (users, factors + 2)
+        The last two columns are 1 and the bias.
+    item_factors : ndarray, shape (items, factors + 2)
+        The last two columns are the bias and 1. Items without entries have the lowest bias and factors of 0.
+
+    Raises
+    ------
+    NotImplementedError
+        ``use_gpu`` is true.
+
+    Notes
+    -----
+    C. C. Johnson, "Logistic matrix factorization for implicit feedback data", NIPS 2014 workshop on distributed machine
+    learning and matrix computations.
+    """
+
+    _saved = (
+        "regularization",
+        "factors",
+        "learning_rate",
+        "neg_prop",
+        "num_threads",
+        "iterations",
+        "dtype",
+        "random_state",
+    )
+
+    def __init__(
+        self,
+        factors: int = 30,
+        learning_rate: float = 1.0,
+        regularization: float = 0.6,
+        dtype: DTypeLike = np.float32,
+        iterations: int = 30,
+        neg_prop: int = 30,
+        use_gpu: bool = False,
+        num_threads: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(num_threads=num_threads)
+        self.device = self._choose_device(use_gpu)
+        self.factors = factors
+        self.learning_rate = learning_rate
+        self.regularization = regularization
+        self.dtype = np.dtype(dtype)
+        self.iterations = iterations
+        self.neg_prop = neg_prop
+        self.random_state = random_state
+
+    @staticmethod
+    def _choose_device(use_gpu: bool | None) -> str:
+        if use_gpu:
+            raise NotImplementedError("LogisticMatrixFactorization computes on the CPU only; leave use_gpu False")
+        return "cpu"
+
+    def fit(
+        self,
+        user_items: Matrix,
+        show_progress: bool = True,
+        callback: Callable[[int, float], object] | None = None,
+    ) -> None:
+        """Learn the factors of users and items.
+
+        A model that has factors goes on from them.
+
+        Parameters
+        ----------
+        user_items : csr_matrix or csr_array, shape (users, items)
+            Values are confidences c. Other sparse formats are converted, with a ParameterWarning.
+        show_progress : bool, default True
+            Show a progress bar.
+        callback : callable, optional
+            Called after each epoch with the epoch and its seconds.
+
+        Raises
+        ------
+        ModelFitError
+            A value is NaN or infinite (the first is named), or the factors became so.
+        ValueError
+            The model has factors of another shape, or a parameter is out of range.
+        """
+        self._check_parameters()
+        matrix = confidences(check_csr(user_items), 1.0, "user_items")
+        counts = tuple(self._weights(side) for side in (matrix, matrix.T.tocsr()))
+        random = check_random_state(self.random_state)
+        draws = self._draws_per_row(counts[0])
+        self._initialize(random, counts, int(draws[0].sum()))
+        key = int(random.integers(2**64, dtype=np.uint64))
+        # each column of a user as likely, of an item as often as it is stored
+        pools = random.permutation(matrix.shape[1]), random.permutation(counts[1].indices)
+        negatives = [_negatives(n, pool, key) for n, pool in zip(draws, pools, strict=True)]
+        squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
+        with tqdm(total=self.iterations, disable=not show_progress) as progress:
+            for epoch in range(self.iterations):
+                start = time.time()
+                for side in (0, 1):
+                    self._half_step(counts[side], squares[side], negatives[side], epoch, side)
+                progress.update(1)
+                if callback:
+                    callback(epoch, time.time() - start)
+        self._check_factors(self.user_factors, self.item_factors)
+        rated = np.diff(counts[1].indptr) > 0
+        if rated.any():
+            self.item_factors[~rated, -2] = self.item_factors[rated, -2].min()
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_count(self.factors, "factors", 1)
+        check_count(self.iterations, "iterations")
+        check_count(self.neg_prop, "neg_prop", 0, np.iinfo(np.int32).max)
+        check_number(self.learning_rate, "learning_rate")
+        check_number(self.regularization, "regularization", 0)
+        self.dtype = np.dtype(self.dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+
+    def _weights(self, matrix: Matrix) -> Counts:
+        counts = to_counts(matrix)
+        return counts._replace(values=counts.values.astype(self.dtype, copy=False))
+
+    def _draws_per_row(self, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many items each user draws, and users each item: in all about the same."""
+        users, items = counts.shape
+        of_users = np.minimum(np.diff(counts.indptr) * self.neg_prop, items)
+        of_items = np.full(items, min(-(-int(of_users.sum()) // max(items, 1)), users))
+        return of_users, of_items
+
+    def _initialize(self, random: np.random.Generator, counts: tuple[Counts, ...], draws: int) -> None:
+        """Make the factors that are missing: random, biases that give the mean log-odds, zero for who has no entry."""
+        sides = {"item_factors": counts[1], "user_factors": counts[0]}
+        for side, stored in sides.items():
+            self._check_shape(side, (stored.shape[0], self.factors + 2))
+        liked = float(np.maximum(counts[0].values, 0).sum(dtype=np.float64))
+        log_odds = np.log(liked / draws) if liked and draws else 0.0
+        for side, stored in sides.items():
+            if getattr(self, side) is None:
+                factors = random.standard_normal((stored.shape[0], self.factors + 2), dtype=self.dtype.type)
+                factors *= START
+                factors[:, -2:] = log_odds / 2
+                factors[np.diff(stored.indptr) == 0] = 0
+                factors[:, -2 if side == "user_factors" else -1] = 1
+                setattr(self, side, factors)
+
+    def _half_step(self, counts: Counts, squares: Factors, negatives: Negatives, epoch: int, side: int) -> None:
+        """Take a step for users (side 0) or items (side 1), in pieces between which signals are acted on."""
+        width = self.factors + 2
+        names = ("user_factors", "item_factors") if side == 0 else ("item_factors", "user_factors")
+        X, Y = (self._writable(name, (n, width)) for name, n in zip(names, counts.shape, strict=True))
+        samples = counts.indptr + negatives.indptr
+        pieces = split_rows(samples, slice(None), 1, int(samples[-1] * width / PIECE_WORK) + 1)
+        for start, stop in zip(pieces[:-1].tolist(), pieces[1:].tolist(), strict=True):
+            self._kernels.lmf_step(
+                counts,
+                X,
+                squares,
+                Y,
+                self.learning_rate,
+                self.regularization,
+                negatives,
+                epoch,
+                side,
+                slice(start, stop),
+                self.num_threads,
+            )
+
+
+def _negatives(draws: NDArray[np.int64], pool: NDArray[Any], key: int) -> Negatives:
+    """Draws per row from a pool that ends as it begins, so that a run can start anywhere."""
+    indptr = np.concatenate([[0], np.cumsum(draws)])
+    return Negatives(indptr, np.resize(pool, len(pool) + LMF_RUN - 1).astype(np.int32, copy=False), key)
+
+
+class CPULogisticMatrixFactorization(LogisticMatrixFactorization):
+    """The model on the CPU, with the order of parameters of ``implicit.cpu.lmf``."""
+
+    def __init__(
+        self,
+        factors: int = 30,
+        learning_rate: float = 1.0,
+        regularization: float = 0.6,
+        dtype: DTypeLike = np.float32,
+        iterations: int = 30,
+        neg_prop: int = 30,
+        num_threads: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            factors=factors,
+            learning_rate=learning_rate,
+            regularization=regularization,
+            dtype=dtype,
+            iterations=iterations,
+            neg_prop=neg_prop,
+            use_gpu=False,
+            num_threads=num_threads,
+            random_state=random_state,
+        )
+
+
+register_device_class(LogisticMatrixFactorization, CPULogisticMatrixFactorization, "cpu", "implicit_core.cpu.lmf")

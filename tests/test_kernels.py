@@ -100,7 +100,7 @@ def test_gram_takes_any_memory_order(dtype):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [1, 4, 7, 16, 35, 64])
+@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 128, 200])
 def test_exact_solution_solves_the_system_of_each_row(kernels, dtype, policy, factors):
     counts = random_counts(30, 23, seed=factors, values="positive")
     X, Y = sides(30, 23, factors, dtype)
@@ -113,7 +113,7 @@ def test_exact_solution_solves_the_system_of_each_row(kernels, dtype, policy, fa
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [1, 4, 7, 16, 35, 64])
+@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 128, 200])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_conjugate_gradient_takes_the_textbook_steps(kernels, dtype, policy, factors, steps):
     counts = random_counts(30, 23, seed=factors, values="mixed" if not policy.observed else "positive")

@@ -15,7 +15,8 @@ copy_source() { # the files that git knows or would take, into a folder without 
         (cd "$checkout" && xargs -0 cp --parents -t "$1")
 }
 
-step() { # HEADING COMMAND...: run the command in the copy and say how long it took
+step() { # HEADING COMMAND...: run the command in the copy and say how long it took; only=REGEX leaves steps out
+    [[ $1 =~ ${only:-} ]] || return 0
     heading=$1
     shift
     local start=$SECONDS

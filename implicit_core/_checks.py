@@ -45,6 +45,19 @@ def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.floa
     return float(value)
 
 
+def check_positive(value: Any, name: str) -> float:
+    """A real number above 0 that is finite in float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    number = check_number(value, name, 0)
+    if number == 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return number
+
+
 def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     """Ids as an array; a boolean mask over all ``size`` ids selects.
 

@@ -1,28 +1,120 @@
-"""Half-steps of alternating least squares and their loss on plain arrays."""
+"""What alternating least squares minimises, and its half-steps and loss on plain arrays."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
-from implicit_core._checks import check_count, check_number
+from implicit_core._checks import check_count, check_number, check_positive
 from implicit_core._kernels import Kernels, split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Policy
-from implicit_core.utils import check_csr, confidences, to_counts
+from implicit_core.utils import check_csr, confidences, entry_at, to_counts
 
 PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
 
+class Objective(NamedTuple):
+    """The loss of ``AlternatingLeastSquares``, which states it."""
+
+    regularization: float
+    policy: Policy = Policy()
+    weight: float = 1.0  #: of every cell, to which a stored entry adds its own
+    exponent: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        regularization: Any,
+        alpha: Any = 1.0,
+        unobserved_weight: Any = None,
+        regularization_exponent: Any = 0.0,
+    ) -> Objective:
+        """The loss for parameters of the model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A parameter is of the wrong kind or out of range.
+        """
+        observed = unobserved_weight is not None
+        return cls(
+            check_number(regularization, "regularization", 0),
+            Policy(check_number(alpha, "alpha"), observed),
+            check_positive(unobserved_weight, "unobserved_weight") if observed else 1.0,
+            check_number(regularization_exponent, "regularization_exponent", 0),
+        )
+
+    def confidences(self, matrix: Matrix, name: str) -> Matrix:
+        """A checked CSR matrix as :func:`implicit_core.utils.confidences` gives it, of values that the loss takes.
+
+        Raises
+        ------
+        ValueError
+            α · value is negative and ``unobserved_weight`` is set.
+        """
+        matrix = confidences(matrix, self.policy.alpha, name)
+        if self.policy.observed:
+            negative = np.flatnonzero(self.policy.alpha * matrix.data[: matrix.indptr[-1]] < 0)
+            if len(negative):
+                raise ValueError(
+                    f"{name} must hold no values that alpha={self.policy.alpha:g} makes negative where "
+                    f"unobserved_weight is set, but {entry_at(matrix, negative[0])}"
+                )
+        return matrix
+
+    def ridge(self, counts: Counts, columns: int) -> NDArray[np.float64]:
+        """What the penalty of each row multiplies its squared norm by, with ``columns`` rows on the fixed side.
+
+        Raises
+        ------
+        ValueError
+            It is infinite in float32.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.diff(counts.indptr) + self.weight * columns
+            ridge: NDArray[np.float64] = self.regularization * total**self.exponent
+        if not (ridge <= np.finfo(np.float32).max).all():
+            raise ValueError(
+                f"regularization_exponent={self.exponent:g} makes the regularization of a row infinite in float32: "
+                f"{self.regularization:g} · {total.max():g} ** {self.exponent:g}; lower it"
+            )
+        return ridge
+
+    def total_weight(self, counts: Counts) -> float:
+        """Σ over all cells of the weight of their squared errors."""
+        total = self.weight * counts.shape[0] * counts.shape[1]
+        for start in range(0, len(counts.values), BLOCK):
+            weight, _ = entries(counts.values[start : start + BLOCK], self.policy)
+            total += float(weight.sum())
+        return total
+
+    def loss(
+        self,
+        kernels: Kernels,
+        counts: Counts,
+        factors: tuple[Factors, Factors],
+        grams: tuple[NDArray[np.float64], NDArray[np.float64]],
+        ridges: tuple[NDArray[np.float64] | float, NDArray[np.float64] | float],
+        num_threads: int,
+    ) -> float:
+        """The loss for (X, Y), from their gram matrices and what the squared norms of their rows are multiplied by."""
+        stored = kernels.stored_error(counts, *factors, self.policy, num_threads)
+        squares = (np.einsum("ij,ij->i", side, side, dtype=np.float64) for side in factors)
+        penalty = sum(float(np.sum(ridge * square)) for ridge, square in zip(ridges, squares, strict=True))
+        return stored + self.weight * float(np.vdot(*grams)) + penalty
+
+
 def solve(
     kernels: Kernels,
+    objective: Objective,
     counts: Counts,
     X: Factors,
     Y: Factors,
     gram: NDArray[np.float64],
-    regularization: float,
-    policy: Policy,
     cg_steps: int | None,
     num_threads: int,
 ) -> None:
@@ -33,24 +125,12 @@ def solve(
     else:
         flop = 4 * factors * (cg_steps + 1) * (counts.indptr[-1] + rows * factors / 2)
     # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
-    diag = np.full(rows, regularization if cg_steps is None else np.float32(regularization), dtype=X.dtype)
+    ridge = objective.ridge(counts, len(Y))
+    diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(X.dtype)
+    gram = objective.weight * gram
     pieces = split_rows(counts.indptr, slice(None), factors / 2, int(flop / PIECE_FLOP) + 1)
     for start, stop in zip(pieces[:-1].tolist(), pieces[1:].tolist(), strict=True):
-        kernels.least_squares(counts, X, Y, gram, diag, policy, cg_steps, slice(start, stop), num_threads)
-
-
-def dense_loss(XtX: NDArray[np.float64], YtY: NDArray[np.float64], regularization: float) -> float:
-    """Σ over all cells of (x_u · y_i)², plus the penalty λ (‖X‖² + ‖Y‖²), from the gram matrices alone."""
-    return float(np.vdot(XtX, YtY) + regularization * (np.trace(XtX) + np.trace(YtY)))
-
-
-def total_confidence(counts: Counts, policy: Policy) -> float:
-    """Σ of the confidences of all cells: 1 where nothing is stored."""
-    total = float(counts.shape[0] * counts.shape[1])
-    for start in range(0, len(counts.values), BLOCK):
-        weight, _ = entries(counts.values[start : start + BLOCK], policy)
-        total += float(weight.sum())  # what a stored cell has above 1
-    return total
+        kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(start, stop), num_threads)
 
 
 def half_step(
@@ -61,18 +141,21 @@ def half_step(
     regularization: float,
     num_threads: int = 0,
     cg_steps: int | None = None,
+    unobserved_weight: float | None = None,
+    regularization_exponent: float = 0.0,
 ) -> None:
     """Solve for the rows of ``X`` in place, with ``Y`` fixed and confidences as they are in ``Cui``.
 
-    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None.
+    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None. The other parameters are those of
+    ``AlternatingLeastSquares``.
 
     Raises
     ------
     ValueError
         Shapes or types do not go together.
     """
-    counts = _checked(Cui, X, Y)
-    check_number(regularization, "regularization", 0)
+    objective = Objective.of(regularization, 1.0, unobserved_weight, regularization_exponent)
+    counts = _checked(objective, Cui, X, Y)
     if cg_steps is not None:
         check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
     if not (X.flags.c_contiguous and X.flags.writeable and X.dtype in (np.float32, np.float64)):
@@ -81,27 +164,28 @@ def half_step(
         )
     Y = Y.astype(X.dtype, copy=False)
     gram = kernels.gram(Y, num_threads)
-    solve(kernels, counts, X, Y, gram, regularization, Policy(), cg_steps, num_threads)
+    solve(kernels, objective, counts, X, Y, gram, cg_steps, num_threads)
 
 
 def calculate_loss(
     kernels: Kernels, Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0
 ) -> float:
     """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
-    counts = _checked(Cui, X, Y)
+    objective = Objective(regularization)
+    counts = _checked(objective, Cui, X, Y)
     if X.dtype not in (np.float32, np.float64):
         X, Y = X.astype(np.float32), Y.astype(np.float32)
-    XtX, YtY = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
-    stored = kernels.stored_error(counts, X, Y, Policy(), num_threads)
-    total = total_confidence(counts, Policy())
-    return (stored + dense_loss(XtX, YtY, regularization)) / total if total else 0.0
+    grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
+    total = objective.total_weight(counts)
+    ridges = objective.regularization, objective.regularization
+    return objective.loss(kernels, counts, (X, Y), grams, ridges, num_threads) / total if total else 0.0
 
 
-def _checked(Cui: Matrix, X: Factors, Y: Factors) -> Counts:
+def _checked(objective: Objective, Cui: Matrix, X: Factors, Y: Factors) -> Counts:
     for name, factors in (("X", X), ("Y", Y)):
         if not isinstance(factors, np.ndarray) or factors.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an ndarray of real numbers, got {type(factors).__name__}")
-    matrix = confidences(check_csr(Cui, "Cui"), 1.0, "Cui")
+    matrix = objective.confidences(check_csr(Cui, "Cui"), "Cui")
     if np.ndim(X) != 2 or np.ndim(Y) != 2 or X.shape[1] != Y.shape[1] or matrix.shape != (len(X), len(Y)):
         raise ValueError(
             "Cui must have a row for each row of X and a column for each row of Y, and X and Y the same width; got "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,14 +15,14 @@ from scipy.linalg import cho_factor, cho_solve
 from tqdm.auto import tqdm
 
 from implicit_core import _arrays
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_number
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_positive
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._kernels import Kernels
-from implicit_core._least_squares import dense_loss, half_step, solve, total_confidence
-from implicit_core._typing import Counts, Factors, Matrix, Policy
+from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
-from implicit_core.utils import check_csr, check_random_state, confidences, one_blas_thread, to_counts, to_csr
+from implicit_core.utils import check_csr, check_random_state, one_blas_thread, to_counts, to_csr
 
 log = logging.getLogger("implicit_core")
 
@@ -38,6 +39,16 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     where a stored value r > 0 has preference p = 1 and confidence c = α r, a stored r < 0 has p = 0 and c = α \|r\|, a
     stored zero takes its cell out of the sum, and every cell without an entry has p = 0 and c = 1. Each iteration
     solves for all users with the items fixed, then for all items with the users fixed.
+
+    With a number w as ``unobserved_weight``, it minimises the loss of Rendle et al. (2021) instead:
+
+    .. math:: \sum_{(u,i) \in S} r_{ui} (1 - x_u \cdot y_i)^2 + w \sum_{u,i} (x_u \cdot y_i)^2
+        + \lambda \Bigl(\sum_u (n_u + w |I|)^\nu |x_u|^2 + \sum_i (n_i + w |U|)^\nu |y_i|^2\Bigr)
+
+    where S are the stored entries, r ≥ 0 is α times the stored value, n is the number of entries stored for a user or
+    item, zeros included, and \|U\| and \|I\| are the numbers of users and items. Without ``unobserved_weight``, the
+    exponent ν changes the penalty of the first loss in the same way, with w = 1. Start from ν = 1, w = 0.1 and an
+    ``init_scale`` of 0.1, and search for the best w and λ.
 
     Parameters
     ----------
@@ -58,13 +69,23 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Default: use a GPU if one works.
     iterations : int, default 15
     calculate_training_loss : bool, default False
-        Report the loss above, divided by the sum of all confidences, after each iteration.
+        After each iteration report the loss, divided by the sum of the weights of all squared errors: Σ c, or
+        Σ r + w \|U\| \|I\|.
     num_threads : int, default 0
         0 means all that this process may use; negative counts from the end, −1 = all. The factors have the same bits
         for any number.
     random_state : int, Generator, RandomState, SeedSequence or None
-        Seed of the initial factors, uniform in [0, 0.01).
+        Seed of the initial factors.
     cg_steps : int, default 3
+    unobserved_weight : float, optional
+        w above, greater than 0, since without it the same score for every pair would do best. Values must not be
+        negative then. Default: the loss of Hu et al. (2008).
+    regularization_exponent : float, default 0.0
+        ν above, at least 0: how much more users and items with many entries are regularized. 0: all alike; 1: in
+        proportion to n + w \|I\| or n + w \|U\|.
+    init_scale : float, optional
+        Draw initial factors from the normal distribution with this standard deviation divided by √factors; greater
+        than 0. Default: uniform in [0, 0.01).
 
     Attributes
     ----------
@@ -81,6 +102,10 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     Y. Hu, Y. Koren, C. Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008.
     G. Takács, I. Pilászy, D. Tikk, "Applications of the conjugate gradient method for implicit feedback collaborative
     filtering", RecSys 2011.
+    S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the performance of iALS on item recommendation benchmarks",
+    arXiv:2110.14037, 2021.
+    S. Rendle, W. Krichene, L. Zhang, Y. Koren, "iALS++: Speeding up matrix factorization with subspace optimization",
+    arXiv:2110.14044, 2021.
     """
 
     _saved = (
@@ -96,6 +121,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         "random_state",
         "alpha",
     )
+    _beyond = ("unobserved_weight", "regularization_exponent", "init_scale")
 
     def __init__(
         self,
@@ -112,6 +138,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         random_state: Any = None,
         *,
         cg_steps: int = 3,
+        unobserved_weight: float | None = None,
+        regularization_exponent: float = 0.0,
+        init_scale: float | None = None,
     ) -> None:
         super().__init__(num_threads=num_threads)
         self.device = choose_device(use_gpu)
@@ -125,6 +154,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.calculate_training_loss = calculate_training_loss
         self.random_state = random_state
         self.cg_steps = cg_steps
+        self.unobserved_weight = unobserved_weight
+        self.regularization_exponent = regularization_exponent
+        self.init_scale = init_scale
         self.fit_callback: Callable[[int, float, float | None], object] | None = None
 
     @property
@@ -144,7 +176,13 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     @property
     def solver(self) -> Callable[..., None]:
         """The half-step of ``fit``: a function ``(Cui, X, Y, regularization, num_threads=0)`` that updates X."""
-        return partial(half_step, self._kernels, cg_steps=self.cg_steps if self.use_cg else None)
+        return partial(
+            half_step,
+            self._kernels,
+            cg_steps=self.cg_steps if self.use_cg else None,
+            unobserved_weight=self.unobserved_weight,
+            regularization_exponent=self.regularization_exponent,
+        )
 
     def fit(
         self,
@@ -172,15 +210,19 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             A value is NaN or infinite (the first is named), the factors became so, or an exact solution does not
             exist.
         ValueError
-            The model has factors of another shape, or a parameter is out of range.
+            The model has factors of another shape, a parameter is out of range, or a value is negative and
+            ``unobserved_weight`` is set.
         """
         self._check_parameters()
-        matrix = confidences(check_csr(user_items), self.alpha, "user_items")
+        objective = self._objective()
+        matrix = objective.confidences(check_csr(user_items), "user_items")
         Cui = to_counts(matrix)
         Ciu = to_counts(matrix.T.tocsr())
+        for counts in (Cui, Ciu):
+            objective.ridge(counts, counts.shape[1])  # refuses parameters that are too large together
         self._initialize(*matrix.shape)
         callback = callback or self.fit_callback
-        total = total_confidence(Cui, self._policy()) if self.calculate_training_loss else 0.0
+        total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
         loss = None
         with tqdm(total=self.iterations, disable=not show_progress) as progress:
             for iteration in range(self.iterations):
@@ -188,7 +230,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                 self._half_step(Cui, "user_factors", "item_factors")
                 self._half_step(Ciu, "item_factors", "user_factors")
                 if self.calculate_training_loss:
-                    loss = self._loss(Cui, total)
+                    loss = self._loss(Cui, Ciu) / total if total else 0.0
                     progress.set_postfix({"loss": loss})
                     if not show_progress:
                         log.info("loss after iteration %i: %.5f", iteration, loss)
@@ -271,7 +313,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         """Say which liked items make up the score of an item for a user.
 
         The score of the recalculated user is a sum over liked items j of c_uj · y_iᵀ A⁻¹ y_j, where A is the matrix
-        of the user's linear system (Hu et al. 2008, section 5).
+        of the user's linear system (Hu et al. 2008, section 5), and c_uj is r_uj with ``unobserved_weight``.
 
         Parameters
         ----------
@@ -293,22 +335,22 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         user_weights : tuple
             Cholesky factor of A, to pass to the next call for this user.
         """
-        items = self._factors("item_factors")
+        items, objective = self._factors("item_factors"), self._objective()
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
         if 1 < matrix.shape[0] >= len(self._factors("user_factors")):
             check_ids([userid], matrix.shape[0], "userid")
         row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
-        counts = to_counts(confidences(row, self.alpha, "user_items"))
+        counts = to_counts(objective.confidences(row, "user_items"))
         with one_blas_thread:
             if user_weights is None:
-                gram, ridge, policy = self._gram("item_factors"), self.regularization, self._policy()
-                A, _ = _arrays.linear_system(counts, 0, items, gram, ridge, policy)
+                gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
+                A, _ = _arrays.linear_system(counts, 0, items, gram, ridge, objective.policy)
                 try:
                     user_weights = cho_factor(A)
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
-            _, rhs = _arrays.entries(counts.values, self._policy())
+            _, rhs = _arrays.entries(counts.values, objective.policy)
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
             contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid].astype(np.float64)))
         best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
@@ -323,8 +365,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_count(self.factors, "factors", 1)
         check_count(self.iterations, "iterations")
         check_count(self.cg_steps, "cg_steps", 1, MOST_STEPS)
-        check_number(self.regularization, "regularization", 0)
-        check_number(self.alpha, "alpha")
+        if self.init_scale is not None:
+            check_positive(self.init_scale, "init_scale")
+        self._objective()
         self.dtype = np.dtype(self.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -335,15 +378,20 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         sides = {"user_factors": (users, self.factors), "item_factors": (items, self.factors)}
         for side, shape in sides.items():
             self._check_shape(side, shape)
+        draw: Callable[..., Factors] = random.random
+        scale = 0.01
+        if self.init_scale is not None:
+            draw, scale = random.standard_normal, float(self.init_scale) / math.sqrt(self.factors)
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                factors = random.random(shape, dtype=self.dtype.type)
-                factors *= 0.01
+                factors = draw(shape, dtype=self.dtype.type)
+                factors *= scale
                 setattr(self, side, factors)
         self._cache.clear()
 
-    def _policy(self) -> Policy:
-        return Policy(float(self.alpha))
+    def _objective(self) -> Objective:
+        """What is minimised; raises where a parameter of it is out of range."""
+        return Objective.of(self.regularization, self.alpha, self.unobserved_weight, self.regularization_exponent)
 
     def _gram(self, side: str) -> NDArray[np.float64]:
         """Gram matrix of one side in float64, kept until the factors are replaced or solved for.
@@ -366,39 +414,31 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         """Solve for the factors of one side with those of the other fixed."""
         # a callback may have replaced the factors, or written into them
         X = self._writable(side, (counts.shape[0], self.factors))
-        Y = self._writable(other, (counts.shape[1], self.factors))
+        self._writable(other, (counts.shape[1], self.factors))
         self._cache.clear()
-        gram = self._gram(other)
-        solve(
-            self._kernels,
-            counts,
-            X,
-            Y,
-            gram,
-            self.regularization,
-            self._policy(),
-            self.cg_steps if self.use_cg else None,
-            self.num_threads,
-        )
+        self._solve(counts, X, other, self.cg_steps if self.use_cg else None)
 
-    def _loss(self, Cui: Counts, total: float) -> float:
-        X, Y = self.user_factors, self.item_factors
-        stored = self._kernels.stored_error(Cui, X, Y, self._policy(), self.num_threads)
-        dense = dense_loss(self._gram("user_factors"), self._gram("item_factors"), self.regularization)
-        return (stored + dense) / total if total else 0.0
+    def _solve(self, counts: Counts, X: Factors, other: str, cg_steps: int | None) -> None:
+        """Solve for the rows of ``X``, one per row of the counts, with the factors of the other side fixed."""
+        Y, gram = self._factors(other), self._gram(other)
+        solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads)
+
+    def _loss(self, Cui: Counts, Ciu: Counts) -> float:
+        factors, objective = (self.user_factors, self.item_factors), self._objective()
+        grams = self._gram("user_factors"), self._gram("item_factors")
+        ridges = objective.ridge(Cui, Cui.shape[1]), objective.ridge(Ciu, Ciu.shape[1])
+        return objective.loss(self._kernels, Cui, factors, grams, ridges, self.num_threads)
 
     def _recalculate(
         self, ids: int | ArrayLike, matrix: Matrix, side: str, other: str, names: tuple[str, str]
     ) -> Factors:
         self._check_parameters()
-        fixed = self._factors(other)
         rows = self._aligned(
             to_csr(as_rows(matrix) if np.ndim(ids) == 0 else matrix, names[0]), ids, side, other, names
         )
-        X = np.zeros((rows.shape[0], fixed.shape[1]), dtype=self.dtype)
-        counts = to_counts(confidences(rows, self.alpha, names[0]))
-        gram, policy = self._gram(other), self._policy()
-        solve(self._kernels, counts, X, fixed, gram, self.regularization, policy, None, self.num_threads)
+        X = np.zeros((rows.shape[0], self._factors(other).shape[1]), dtype=self.dtype)
+        counts = to_counts(self._objective().confidences(rows, names[0]))
+        self._solve(counts, X, other, None)
         return X[0] if np.ndim(ids) == 0 else X
 
     def _partial_fit(
@@ -461,6 +501,9 @@ class CPUAlternatingLeastSquares(AlternatingLeastSquares):
         random_state: Any = None,
         *,
         cg_steps: int = 3,
+        unobserved_weight: float | None = None,
+        regularization_exponent: float = 0.0,
+        init_scale: float | None = None,
     ) -> None:
         super().__init__(
             factors=factors,
@@ -475,6 +518,9 @@ class CPUAlternatingLeastSquares(AlternatingLeastSquares):
             num_threads=num_threads,
             random_state=random_state,
             cg_steps=cg_steps,
+            unobserved_weight=unobserved_weight,
+            regularization_exponent=regularization_exponent,
+            init_scale=init_scale,
         )
 
 
@@ -495,6 +541,9 @@ class GPUAlternatingLeastSquares(AlternatingLeastSquares, GPUMatrixFactorization
         use_cg: bool = True,
         num_threads: int = 0,
         cg_steps: int = 3,
+        unobserved_weight: float | None = None,
+        regularization_exponent: float = 0.0,
+        init_scale: float | None = None,
     ) -> None:
         super().__init__(
             factors=factors,
@@ -509,6 +558,9 @@ class GPUAlternatingLeastSquares(AlternatingLeastSquares, GPUMatrixFactorization
             num_threads=num_threads,
             random_state=random_state,
             cg_steps=cg_steps,
+            unobserved_weight=unobserved_weight,
+            regularization_exponent=regularization_exponent,
+            init_scale=init_scale,
         )
 
 

@@ -204,9 +204,10 @@ class RecommenderBase(metaclass=ABCMeta):
 
     def _warn_of_what_implicit_lacks(self) -> None:
         """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""
-        defaults = inspect.signature(type(self).__init__).parameters
+        constructors = [inspect.signature(cls.__init__).parameters for cls in type(self).__mro__]  # type: ignore[misc]
+        defaults = {name: parameter.default for own in constructors for name, parameter in own.items()}
         values = {name: getattr(self, name) for name in self._beyond}
-        ignored = [f"{name}={value!r}" for name, value in values.items() if not _same(value, defaults[name].default)]
+        ignored = [f"{name}={value!r}" for name, value in values.items() if not _same(value, defaults[name])]
         if ignored:
             warnings.warn(
                 f"implicit has no parameter for {', '.join(ignored)} and will ignore it where it loads this file; "

@@ -215,11 +215,16 @@ def check_finite(matrix: Matrix, name: str, limit: float) -> None:
     data = matrix.data[: matrix.indptr[-1]]
     if len(data) and not (data.min() >= -limit and data.max() <= limit):
         position = int(np.flatnonzero(~(np.abs(data) <= limit))[0])
-        row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1
         raise ModelFitError(
-            f"{name} must hold finite values, but entry ({row}, {matrix.indices[position]}) is {data[position]}"
+            f"{name} must hold finite values, but {entry_at(matrix, position)}"
             + (" (too large for float32)" if np.isfinite(data[position]) else "")
         )
+
+
+def entry_at(matrix: Matrix, position: int) -> str:
+    """Say which entry of a CSR matrix is stored at a position, for errors."""
+    row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1
+    return f"entry ({row}, {matrix.indices[position]}) is {matrix.data[position]}"
 
 
 def to_counts(matrix: Matrix) -> Counts:

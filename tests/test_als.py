@@ -955,6 +955,12 @@ ORDER = {
     ],
 }
 ORDER["cpu"] = [pair for pair in ORDER["facade"] if pair[0] != "use_gpu"]
+BEYOND = [
+    ("cg_steps", 3),
+    ("unobserved_weight", None),
+    ("regularization_exponent", 0.0),
+    ("init_scale", None),
+]
 CLASSES = {"facade": AlternatingLeastSquares, "cpu": implicit_core.cpu.als.AlternatingLeastSquares}
 
 
@@ -963,7 +969,7 @@ def test_the_signature_lists_the_parameters_in_the_order_of_the_place(place):
     for callable_ in (CLASSES[place], CLASSES[place].__init__):
         parameters = [p for p in inspect.signature(callable_).parameters.values() if p.name != "self"]
         assert [(p.name, p.default) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == ORDER[place]
-        assert [(p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY] == [("cg_steps", 3)]
+        assert [(p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY] == BEYOND
 
 
 @pytest.mark.parametrize("place", CLASSES)
@@ -1063,7 +1069,7 @@ def test_repr_shows_what_differs_from_the_defaults(parameters, text):
 
 def test_get_params_and_set_params_are_the_constructor_s(matrix):
     model = implicit_core.cpu.als.AlternatingLeastSquares(factors=3, random_state=5)
-    names = [name for name, _ in ORDER["cpu"]] + ["cg_steps"]
+    names = [name for name, _ in ORDER["cpu"] + BEYOND]
     assert list(model.get_params()) == names
     clone = type(model)(**model.get_params())
     assert clone.get_params() == model.get_params()

@@ -588,7 +588,7 @@ def test_saved_files_have_the_same_entries(models, tmp_path):
         model.save(path)
         with np.load(path) as file:
             names.append({name: (file[name].dtype.kind, file[name].ndim) for name in file.files})
-    assert names[0] == {**names[1], "format_version": ("i", 0)}
+    assert names[0] == {**names[1], "format_version": ("i", 0), "regularization_exponent": ("f", 0)}
 
 
 def test_a_model_that_they_saved_with_a_generator_is_refused(tmp_path):

@@ -396,16 +396,16 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     def _gram(self, side: str) -> NDArray[np.float64]:
         """Gram matrix of one side in float64, kept until the factors are replaced or solved for.
 
-        A factor that is NaN or infinite shows on its diagonal, which makes the check of all factors free.
+        A factor that is NaN, infinite or too large shows on its diagonal, which makes the check of all factors free.
         """
         factors = getattr(self, side)
         kept = self._cache.get(side)
         if kept is None or kept[0] is not factors:
             gram = self._kernels.gram(self._factors(side), self.num_threads)
-            if not np.isfinite(gram.diagonal()).all():
+            if not (gram.diagonal() <= np.finfo(self._factors(side).dtype).max).all():
                 raise ModelFitError(
-                    f"{side} became NaN or infinite; raise regularization or lower alpha, and set user_factors and "
-                    "item_factors to None to start anew"
+                    f"{side} became NaN, infinite or too large; raise regularization or lower alpha, and set "
+                    "user_factors and item_factors to None to start anew"
                 )
             kept = self._cache[side] = factors, gram
         return kept[1]

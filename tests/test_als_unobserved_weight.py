@@ -15,7 +15,7 @@ from implicit_core._typing import Policy
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import kernels
 from implicit_core.datasets.debian import get_debian
-from implicit_core.recommender_base import ModelLoadError
+from implicit_core.recommender_base import ModelFitError, ModelLoadError
 from implicit_core.utils import ParameterWarning, to_counts
 
 USERS, ITEMS, FACTORS = 40, 30, 6
@@ -462,3 +462,10 @@ def test_dependencies_are_recommended_better_than_by_the_loss_of_hu():
     assert recall > baseline[0] + 0.01
     assert ndcg > baseline[1] + 0.01
     assert recall > 0.6
+
+
+@pytest.mark.parametrize("use_cg", [True, False])
+def test_factors_whose_squares_overflow_are_an_error_not_an_untrained_model(use_cg):
+    model = AlternatingLeastSquares(4, init_scale=1e20, use_cg=use_cg, random_state=0)
+    with pytest.raises(ModelFitError, match="too large"):
+        model.fit(sparse.random(30, 20, 0.2, format="csr", random_state=0), show_progress=False)

@@ -4,15 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__GNUC__) || defined(__clang__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define RESTRICT __restrict__
 #define PREFETCH(address) __builtin_prefetch(address)
-#else
-#define ALWAYS_INLINE inline
-#define RESTRICT __restrict
-#define PREFETCH(address) (void)(address)
-#endif
 
 // What a body may know about the set that it is compiled for: the bytes of a register, how many queries a tile of `topk`
 // holds in registers, and how many rows a tile of a matrix product.
@@ -22,7 +16,7 @@ struct Avx512 { static constexpr int bytes = 64, tile = 12, tile_rows = 8; };
 
 enum Isa { BASELINE, AVX2, AVX512 };
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__x86_64__)
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")))
 

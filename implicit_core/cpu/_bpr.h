@@ -5,7 +5,10 @@
 #include "_random.h"
 #include "_span.h"
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <thread>
+#include <vector>
 
 struct Triple {
     std::int32_t user, liked, disliked;
@@ -53,6 +56,76 @@ inline std::int32_t task_of(const Triple &triple, std::uint32_t blocks) {
     }
     return std::int32_t((blocks + round * blocks + (user + blocks - slot) % blocks) * blocks + slot);
 }
+
+// The blocks of a task: the inverse of task_of. Rounds from `blocks` on fill only half of their slots.
+struct Blocks {
+    std::uint32_t user, liked, disliked;
+
+    Blocks(std::int64_t task, std::uint32_t blocks) {
+        const std::uint32_t round = std::uint32_t(task) / blocks, slot = std::uint32_t(task) % blocks, last = blocks - 1;
+        user = (round + slot) % blocks;
+        liked = disliked = slot;
+        if (round < blocks) return;
+        const std::uint32_t pairing = round / blocks - 1;
+        liked = slot == 0 ? last : (pairing + slot) % last;
+        disliked = (pairing + last - slot) % last;
+    }
+    static bool exists(std::int64_t task, std::uint32_t blocks) {
+        return std::uint32_t(task) / blocks < blocks || std::uint32_t(task) % blocks < blocks / 2;
+    }
+};
+
+// Hands out tasks to threads, in their order. A task begins when the earlier ones that share a block with it are done:
+// each block sees its tasks in the same order, whatever the threads do, and none waits for all others as at a barrier.
+class Schedule {
+    struct Turn { // what a thread knows: its task, and how many come before it per block
+        std::int64_t task = -1;
+        std::vector<std::uint32_t> users, items;
+    };
+    std::uint32_t blocks;
+    std::atomic<std::int64_t> next{0};
+    std::vector<std::atomic<std::uint32_t>> users, items; // tasks done per block
+    std::vector<Turn> turns;
+
+    static void wait(const std::atomic<std::uint32_t> &done, std::uint32_t before) {
+        for (int spins = 0; done.load(std::memory_order_acquire) != before; ++spins)
+            if (spins > 100) std::this_thread::yield();
+    }
+
+  public:
+    Schedule(std::uint32_t blocks, int threads)
+        : blocks(blocks), users(blocks), items(blocks),
+          turns(threads, Turn{-1, std::vector<std::uint32_t>(blocks), std::vector<std::uint32_t>(blocks)}) {}
+
+    // The next task for this thread, once it may begin; -1 after the last.
+    std::int64_t take(int thread) {
+        const std::int64_t tasks = std::int64_t(blocks) * blocks * blocks;
+        Turn &turn = turns[thread];
+        std::int64_t task = next.fetch_add(1);
+        while (task < tasks && !Blocks::exists(task, blocks)) task = next.fetch_add(1);
+        if (task >= tasks) return -1;
+        for (std::int64_t earlier = std::max<std::int64_t>(turn.task, 0); earlier < task; ++earlier) {
+            if (!Blocks::exists(earlier, blocks)) continue;
+            const Blocks its(earlier, blocks);
+            ++turn.users[its.user];
+            ++turn.items[its.liked];
+            if (its.disliked != its.liked) ++turn.items[its.disliked];
+        }
+        turn.task = task;
+        const Blocks its(task, blocks);
+        wait(users[its.user], turn.users[its.user]);
+        wait(items[its.liked], turn.items[its.liked]);
+        wait(items[its.disliked], turn.items[its.disliked]);
+        return task;
+    }
+
+    void finish(std::int64_t task) {
+        const Blocks its(task, blocks);
+        users[its.user].fetch_add(1, std::memory_order_release);
+        items[its.liked].fetch_add(1, std::memory_order_release);
+        if (its.disliked != its.liked) items[its.disliked].fetch_add(1, std::memory_order_release);
+    }
+};
 
 // A step of gradient ascent on ln sigma(x . (liked - disliked)) with an L2 penalty (Rendle et al. 2009). The last of
 // the f + 1 columns is the bias of an item and 1 for a user. True where the liked item scored higher.

@@ -1,6 +1,6 @@
 """Loops of Bayesian personalized ranking; draws, steps and their schedule are in ``_bpr.h``."""
 from cython cimport floating
-from cython.parallel cimport parallel, prange
+from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
@@ -22,6 +22,10 @@ cdef extern from "_bpr.h" nogil:
         const Entries &entries, uint64_t key, uint32_t epoch, uint64_t n, bint verify, Triple &triple
     )
     int32_t task_of(const Triple &triple, uint32_t blocks)
+    cppclass Schedule:
+        Schedule(uint32_t blocks, int threads) except +
+        int64_t take(int thread)
+        void finish(int64_t task)
     bint bpr_step[T](T *x, T *liked, T *disliked, Py_ssize_t f, T rate, T regularization)
 
 
@@ -84,16 +88,27 @@ def learn(
     floating regularization,
     int num_threads,
 ):
-    """Take the steps round by round, tasks of a round in parallel; return how many liked items scored higher."""
-    cdef Py_ssize_t r = 0, slot
+    """Take the steps by task, in parallel where tasks share no block; return how many liked items scored higher."""
+    cdef int thread
     cdef int64_t correct = 0
-    with nogil, parallel(num_threads=num_threads):
-        for r in range(blocks * blocks):
-            for slot in prange(blocks if r < blocks else blocks // 2, schedule="dynamic", chunksize=1):
-                correct += _learn_task(
-                    triples, order, offsets[r * blocks + slot], offsets[r * blocks + slot + 1], X, Y,
-                    learning_rate, regularization,
-                )
+    cdef Schedule *schedule = new Schedule(<uint32_t> blocks, num_threads)
+    for thread in prange(num_threads, nogil=True, schedule="static", chunksize=1, num_threads=num_threads):
+        correct += _learn_turns(schedule, thread, triples, offsets, order, X, Y, learning_rate, regularization)
+    del schedule
+    return correct
+
+
+cdef int64_t _learn_turns(
+    Schedule *schedule, int thread, const int32_t[:, ::1] triples, const int64_t[::1] offsets, const int32_t[::1] order,
+    floating[:, ::1] X, floating[:, ::1] Y, floating learning_rate, floating regularization,
+) noexcept nogil:
+    cdef int64_t correct = 0, task = schedule.take(thread)
+    while task >= 0:
+        correct += _learn_task(
+            triples, order, offsets[task], offsets[task + 1], X, Y, learning_rate, regularization
+        )
+        schedule.finish(task)
+        task = schedule.take(thread)
     return correct
 
 

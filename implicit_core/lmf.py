@@ -167,8 +167,9 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
                     callback(epoch, time.time() - start)
         self._check_factors(self.user_factors, self.item_factors)
         rated = np.diff(counts[1].indptr) > 0
-        if rated.any():
-            self.item_factors[~rated, -2] = self.item_factors[rated, -2].min()
+        if rated.any() and not rated.all():
+            item_factors = self._writable("item_factors", (matrix.shape[1], self.factors + 2))
+            item_factors[~rated, -2] = item_factors[rated, -2].min()
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -17,7 +17,7 @@ from implicit_core._devices import choose_device, kernels_of
 from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
-from implicit_core.recommender_base import ModelLoadError, NotFittedError, RecommenderBase
+from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import to_csr
 
 BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
@@ -200,6 +200,31 @@ class MatrixFactorizationBase(RecommenderBase):
 
         return self._similar(search, queries, n, scalar, factors, N, only, drop)
 
+    # Names under which subclasses written for implicit find what they build on.
+
+    def _user_factor(self, userid: Any, user_items: Any, recalculate_user: bool = False) -> Factors:
+        return self.recalculate_user(userid, user_items) if recalculate_user else self._rows_of("user", userid)
+
+    def _item_factor(self, itemid: Any, item_users: Any, recalculate_item: bool = False) -> Factors:
+        return self.recalculate_item(itemid, item_users) if recalculate_item else self._rows_of("item", itemid)
+
+    def _rows_of(self, side: str, ids: Any) -> Factors:
+        factors = self._factors(f"{side}_factors")
+        rows: Factors = factors[check_ids(as_ids(ids, f"{side}id"), len(factors), f"{side}id")]
+        return rows[0] if np.ndim(ids) == 0 else rows
+
+    def _get_similarity_score(
+        self, factor: Factors, norm: Any, factors: Factors, norms: Any, N: int, filter_items: ArrayLike | None = None
+    ) -> tuple[Ids, Scores]:
+        _, drop = check_selection(None, filter_items, len(factors), ("items", "filter_items"))
+        vectors, scalar = np.atleast_2d(factor), np.ndim(factor) == 1
+        return self._similar(self._kernels, lambda rows: vectors[rows], len(vectors), scalar, factors, N, None, drop)
+
+    def _check_fit_errors(self) -> None:
+        for side in ("user_factors", "item_factors"):
+            if not np.isfinite(self._factors(side)).all():
+                raise ModelFitError(f"NaN encountered in factors: {side} must be finite")
+
     def recalculate_user(self, userid: int | ArrayLike, user_items: Matrix) -> Factors:
         """Compute the factors of users from what they liked; not every model can.
 
@@ -242,8 +267,9 @@ class MatrixFactorizationBase(RecommenderBase):
         return {name: value for name, value in state.items() if value is not None}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if "factors" not in state:
-            raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry 'factors'")
+        required = "factors" if "factors" in self._saved else "item_factors"
+        if required not in state:
+            raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry {required!r}")
         for name in (*self._saved, *self._beyond):
             if name in state:
                 setattr(self, name, state[name])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
 from implicit_core._files import set_state, write_npz
 from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
@@ -167,7 +167,7 @@ class ItemItemRecommender(RecommenderBase):
         rows: Any = as_rows(user_items)
         if getattr(rows, "format", None) != "csr":
             raise ValueError(f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}")
-        ids = check_ids(np.atleast_1d(np.asarray(userid)), np.iinfo(np.int64).max, "userid")
+        ids = check_ids(as_ids(userid, "userid"), np.iinfo(np.int64).max, "userid")
         rows = aligned_rows(rows, ids, (self._users, n), ("user_items", "userid"))
         only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
         return self._rank(

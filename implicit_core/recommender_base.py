@@ -198,9 +198,9 @@ class RecommenderBase(metaclass=ABCMeta):
         model._restore(read_npz(fileobj_or_path, mmap))
         return model
 
-    @abstractmethod
     def _restore(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`save` wrote."""
+        """Take over what :meth:`save` wrote: here, an attribute per entry."""
+        vars(self).update(state)
 
     def _warn_of_what_implicit_lacks(self) -> None:
         """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""

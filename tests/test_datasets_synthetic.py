@@ -1,5 +1,6 @@
 """The generator of synthetic data."""
 
+import os
 import sys
 
 import numpy as np
@@ -182,6 +183,7 @@ def peak_bytes(call, run_python):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
 def test_memory_grows_by_little_more_than_the_result(run_python):
     small = peak_bytes("make_implicit(100_000, 50_000, 1_200_000, random_state=0)", run_python)
     large = peak_bytes("make_implicit(100_000, 50_000, 3_200_000, random_state=0)", run_python)

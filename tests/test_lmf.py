@@ -374,8 +374,12 @@ def test_an_interrupt_is_heard_within_a_half_step(monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(kernels, "lmf_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        LogisticMatrixFactorization(4, iterations=2).fit(likes(), show_progress=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            LogisticMatrixFactorization(4, iterations=2).fit(likes(), show_progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(calls) == 1
 
 
@@ -454,3 +458,14 @@ def test_initial_factors_are_a_tenth_of_those_of_implicit_and_biases_give_the_me
     draws = np.minimum(2 * np.diff(matrix.indptr), 45).sum()
     score = ours.user_factors[0, -1] + ours.item_factors[0, -2]
     assert score == pytest.approx(np.log(matrix.data.sum() / draws), rel=1e-5)
+
+
+def test_a_mapped_model_is_fitted_in_no_iterations_too(tmp_path):
+    matrix = likes()
+    model = LogisticMatrixFactorization(5, iterations=1, random_state=3)
+    model.fit(matrix, show_progress=False)
+    model.save(tmp_path / "model.npz")
+    mapped = LogisticMatrixFactorization.load(tmp_path / "model.npz", mmap=True)
+    mapped.iterations = 0
+    mapped.fit(matrix, show_progress=False)
+    assert np.array_equal(mapped.user_factors, model.user_factors)

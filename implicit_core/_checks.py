@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from implicit_core._typing import Counts, Matrix
-from implicit_core.utils import check_columns, check_structure
+from implicit_core.utils import bounds, check_columns, check_structure
 
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
@@ -79,6 +79,18 @@ def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     return array.astype(np.int64, copy=False)
 
 
+def check_one_or_many(ids: Any, size: int, name: str) -> NDArray[np.int64]:
+    """One id or a sequence of them, as :func:`check_ids` takes it, as an array.
+
+    Raises
+    ------
+    IndexError
+    """
+    if isinstance(ids, (int, np.integer)) and not isinstance(ids, bool) and 0 <= ids < size:
+        return np.array([ids], dtype=np.int64)
+    return check_ids(np.atleast_1d(np.asarray(ids)), size, name)
+
+
 def check_selection(
     candidates: Any, filtered: Any, size: int, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int32] | None]:
@@ -138,7 +150,7 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     """
     name, id_name = names
     ids = as_ids(ids, id_name)
-    if ids.dtype.kind in "iu" and ids.min(initial=0) < 0:
+    if ids.dtype.kind in "iu" and bounds(ids)[0] < 0:
         raise IndexError(f"{id_name} must not be negative, got {ids.min()}")
     rows, columns = matrix.shape
     if columns == known[0] != known[1]:
@@ -148,6 +160,8 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
         )
     if rows == len(ids):
         check_structure(matrix, name)
+        if columns <= known[1]:
+            return matrix
     elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > ids.max(initial=-1):
         if len(matrix.indptr) != rows + 1:
             raise ValueError(f"{name} is not a valid CSR matrix: it has {rows} rows, but indptr {len(matrix.indptr)}")

@@ -165,6 +165,10 @@ def rank(
     num_threads: int = 0,
 ) -> tuple[Ids, Scores]:
     """The best k columns for each row of liked · similarity; see :func:`implicit_core._arrays.knn_recommend`."""
+    if len(liked.indptr) == 2:
+        return kernels.knn_recommend(
+            liked, similarity, k, exclude_liked=exclude_liked, only=only, drop=drop, num_threads=num_threads
+        )
     ids, scores = np.empty((len(liked.indptr) - 1, k), dtype=np.int32), np.empty((len(liked.indptr) - 1, k))
     for rows, piece in _pieces(liked, similarity, k, num_threads):
         ids[rows], scores[rows] = kernels.knn_recommend(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
-from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_one_or_many, check_selection, pairs
 from implicit_core._devices import choose_device, kernels_of
 from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels, Search
@@ -98,10 +98,7 @@ class MatrixFactorizationBase(RecommenderBase):
         users, item_factors = self._factors("user_factors"), self._factors("item_factors")
         N = check_count(N, "N")
         scalar = np.ndim(userid) == 0
-        if recalculate_user:
-            userids = as_ids(userid, "userid")
-        else:
-            userids = check_ids(np.atleast_1d(np.asarray(userid)), len(users), "userid")
+        userids = as_ids(userid, "userid") if recalculate_user else check_one_or_many(userid, len(users), "userid")
         liked: Any = None
         if filter_already_liked_items or recalculate_user:
             liked = as_rows(user_items) if scalar else user_items
@@ -157,7 +154,7 @@ class MatrixFactorizationBase(RecommenderBase):
         users: ArrayLike | None = None,
     ) -> tuple[Ids, Scores]:
         factors = self._factors("user_factors")
-        ids = check_ids(np.atleast_1d(np.asarray(userid)), len(factors), "userid")
+        ids = check_one_or_many(userid, len(factors), "userid")
         only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
         scalar = np.ndim(userid) == 0
         return self._similar(self._kernels, lambda rows: factors[ids[rows]], len(ids), scalar, factors, N, only, drop)
@@ -191,7 +188,7 @@ class MatrixFactorizationBase(RecommenderBase):
             recalculated = np.atleast_2d(self.recalculate_item(itemid, item_users))
             n = len(recalculated)
         else:
-            ids = check_ids(np.atleast_1d(np.asarray(itemid)), len(factors), "itemid")
+            ids = check_one_or_many(itemid, len(factors), "itemid")
             n = len(ids)
         only, drop = check_selection(items, filter_items, len(factors), ("items", "filter_items"))
 
@@ -359,28 +356,32 @@ class MatrixFactorizationBase(RecommenderBase):
         cosine: bool = False,
     ) -> tuple[Ids, Scores]:
         """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
-        ids = np.empty((n, N), dtype=np.int32)
-        scores = np.empty((n, N), dtype=factors.dtype)
         index = search.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
         batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
-        for start in range(0, n, batch):
-            rows = slice(start, min(start + batch, n))
-            vectors = queries(rows)
-            if exclude is not None:
-                of_rows = exclude._replace(indptr=exclude.indptr[start : rows.stop + 1])
+
+        def best(start: int, stop: int) -> tuple[Ids, Scores]:
+            vectors = queries(slice(start, stop))
             if vectors.shape[1] != factors.shape[1]:
                 raise ValueError(
                     f"user_factors and item_factors must have the same width, got {vectors.shape[1]} and "
                     f"{factors.shape[1]}"
                 )
-            ids[rows], scores[rows] = search.topk(
+            return search.topk(
                 vectors.astype(factors.dtype, copy=False),
                 index,
                 N,
-                exclude=None if exclude is None else of_rows,
+                exclude=None if exclude is None else exclude._replace(indptr=exclude.indptr[start : stop + 1]),
                 drop=drop,
                 num_threads=self.num_threads,
             )
+
+        if n <= batch:
+            ids, scores = best(0, n)
+        else:
+            ids, scores = np.empty((n, N), dtype=np.int32), np.empty((n, N), dtype=factors.dtype)
+            for start in range(0, n, batch):
+                rows = slice(start, min(start + batch, n))
+                ids[rows], scores[rows] = best(start, rows.stop)
         if only is not None:
             ids = ids.astype(np.int64)
         return (ids[0], scores[0]) if scalar else (ids, scores)

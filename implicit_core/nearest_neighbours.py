@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 
-from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_ids, check_selection, pairs
+from implicit_core._checks import aligned_rows, as_rows, check_count, check_one_or_many, check_selection, pairs
 from implicit_core._files import set_state, write_npz
 from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
@@ -167,7 +167,7 @@ class ItemItemRecommender(RecommenderBase):
         rows: Any = as_rows(user_items)
         if getattr(rows, "format", None) != "csr":
             raise ValueError(f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}")
-        ids = check_ids(as_ids(userid, "userid"), np.iinfo(np.int64).max, "userid")
+        ids = check_one_or_many(userid, np.iinfo(np.int64).max, "userid")
         rows = aligned_rows(rows, ids, (self._users, n), ("user_items", "userid"))
         only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
         return self._rank(
@@ -224,7 +224,7 @@ class ItemItemRecommender(RecommenderBase):
             raise NotImplementedError(f"{type(self).__name__} cannot recalculate items; call fit")
         scorer, n = self._fitted()
         N = check_count(N, "N")
-        ids = check_ids(np.atleast_1d(np.asarray(itemid)), n, "itemid")
+        ids = check_one_or_many(itemid, n, "itemid")
         only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
         # Who likes one item, once, is recommended its neighbours.
         liked = Counts(np.arange(len(ids) + 1), ids.astype(np.int32), np.ones(len(ids)), (len(ids), n))
@@ -272,7 +272,7 @@ class ItemItemRecommender(RecommenderBase):
         N = check_count(N, "N")
         vectors, by_item = self._users_as_vectors()
         n = vectors.shape[0]
-        ids = check_ids(np.atleast_1d(np.asarray(userid)), n, "userid")
+        ids = check_one_or_many(userid, n, "userid")
         only, drop = check_selection(users, filter_users, n, ("users", "filter_users"))
         found = rank(
             to_counts(vectors[ids]),
@@ -436,4 +436,7 @@ def _stored_matrix(state: dict[str, Any], prefix: str) -> csr_matrix | None:
 
 def _trimmed(ids: Ids, scores: Scores, scalar: bool) -> tuple[Ids, Scores]:
     """Results as they are for many, without padding for a single one."""
-    return (ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]) if scalar else (ids, scores)
+    if not scalar:
+        return ids, scores
+    found = np.count_nonzero(ids >= 0)
+    return ids[0, :found], scores[0, :found]

@@ -17,6 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
+SHORT = 50  #: numbers that Python looks through faster than NumPy starts to
+
 
 class ParameterWarning(Warning):
     """An argument was accepted, but not in the form that a method works best with, or not one that implicit has."""
@@ -141,7 +143,7 @@ def stacklevel_of_caller() -> int:
 def check_structure(matrix: Matrix, name: str) -> None:
     """Raise ValueError where the arrays of a CSR matrix contradict each other or its shape."""
     indptr, indices, (rows, columns) = matrix.indptr, matrix.indices, matrix.shape
-    if len(indptr) != rows + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+    if len(indptr) != rows + 1 or indptr[0] != 0 or (indptr[1] < 0 if rows == 1 else (indptr[1:] < indptr[:-1]).any()):
         raise ValueError(f"{name} is not a valid CSR matrix: indptr must rise from 0 over {rows + 1} positions")
     if indptr[-1] > min(len(indices), len(matrix.data)):
         raise ValueError(
@@ -153,9 +155,18 @@ def check_structure(matrix: Matrix, name: str) -> None:
 
 def check_columns(indices: NDArray[np.integer], columns: int, name: str) -> None:
     """Raise ValueError unless all column indices lie in [0, columns)."""
-    if len(indices) and (indices.min() < 0 or indices.max() >= columns):
+    lowest, highest = bounds(indices)
+    if lowest < 0 or highest >= columns:
         bad = indices[(indices < 0) | (indices >= columns)][0]
         raise ValueError(f"{name} must have column indices from 0 to {columns - 1}, got {bad}")
+
+
+def bounds(ids: NDArray[Any]) -> tuple[Any, Any]:
+    """The lowest and the highest of an array of numbers; (0, −1) of none."""
+    if len(ids) <= SHORT:
+        numbers = ids.tolist()
+        return min(numbers, default=0), max(numbers, default=-1)
+    return ids.min(), ids.max()
 
 
 def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:

@@ -318,6 +318,69 @@ def test_stopping_early_reads_a_small_part_of_items_of_falling_norm():
     assert np.array_equal(found[0], expected[0])
 
 
+def assert_alone_as_in_a_batch(Q: np.ndarray, Y: np.ndarray, k: int, cosine: bool, exclude: Counts | None = None):
+    """Bit for bit: a single query estimates first, a batch does not."""
+    ids, scores = cpu_kernels.topk(Q, cpu_kernels.prepare(Y, cosine=cosine, queries=10_000), k, exclude=exclude)
+    index = cpu_kernels.prepare(Y, cosine=cosine)
+    for q in range(len(Q)):
+        of_q = None if exclude is None else exclude._replace(indptr=exclude.indptr[q : q + 2])
+        alone = cpu_kernels.topk(Q[q : q + 1], index, k, exclude=of_q, num_threads=1)
+        assert np.array_equal(alone[0][0], ids[q])
+        assert np.array_equal(alone[1][0], scores[q])
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("factors", [3, 4, 7, 8, 9, 16, 21, 64, 67])
+@pytest.mark.parametrize("k", [1, 10, 300])
+def test_a_query_alone_finds_what_it_finds_in_a_batch(dtype, cosine, factors, k):
+    Q, Y = sides(20, 1001, factors, dtype)
+    Q[0] = 0
+    Y[::7] *= 1000
+    assert_alone_as_in_a_batch(Q, Y, k, cosine)
+    assert_alone_as_in_a_batch(Q, Y, k, cosine, random_counts(20, 1001, seed=4))
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_items_that_differ_by_rounding_are_told_apart_by_a_query_alone(dtype, cosine):
+    """Large terms cancel in every score, so that two orders of summation rank the items differently."""
+    rng = np.random.default_rng(8)
+    Q = np.ones((10, 64), dtype=dtype)
+    Y = np.tile(rng.normal(size=64), (2000, 1))
+    Y = (Y - Y.mean() + rng.normal(size=Y.shape) * 4 * np.finfo(dtype).eps).astype(dtype)
+    for sign in (1, -1):
+        assert_alone_as_in_a_batch(Q * dtype(sign), Y, 5, cosine)
+    Y += dtype(0.01)  # scores well above, and below, zero
+    for sign in (1, -1):
+        assert_alone_as_in_a_batch(Q * dtype(sign), Y, 5, cosine)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_overflow_and_underflow_hide_nothing_from_a_query_alone(dtype, cosine):
+    rng = np.random.default_rng(9)
+    largest, smallest = float(np.finfo(dtype).max), float(np.finfo(dtype).tiny)
+    Q = np.abs(rng.normal(size=(1, 32)))
+    first = -np.abs(rng.normal(size=(64, 32)))  # what comes later is better than the first panels
+    later = rng.normal(size=(64, 32))
+    for query in (1, smallest, smallest**0.5, largest**0.5 / 100):
+        for scale in (smallest, smallest**0.5, smallest**0.75, largest**0.5, largest / 100, 1):
+            Y = np.concatenate([first, later * scale, -first[:3] * scale]).astype(dtype)
+            assert_alone_as_in_a_batch((Q * query).astype(dtype), Y, 5, cosine)
+    Y = np.zeros((96, 32), dtype=dtype)
+    Y[:64] = 1
+    Y[70, [0, 1, 16, 17]] = np.array([largest, largest, -largest, -largest]) * 0.9  # in one order of four an infinity
+    Y[71, [0, 1, 16, 17]] = np.array([-largest, largest, -largest, largest]) * 0.9
+    Y[72, [0, 16, 1, 17]] = np.array([-largest, -largest, largest, largest]) * 0.9
+    assert_alone_as_in_a_batch(np.ones((1, 32), dtype), Y, 3, cosine)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_query_alone_ranks_what_is_no_number_last(dtype, cosine):
+    Y = np.tile(np.linspace(1, 2, 200)[:, None], (1, 33)).astype(dtype)
+    Y[::9, 3], Y[4::9, 30], Y[7::50, 32] = np.nan, -np.inf, np.inf
+    assert_alone_as_in_a_batch(np.ones((1, 33), dtype), Y, 200, cosine)
+    assert_alone_as_in_a_batch(np.ones((1, 33), dtype), Y, 20, cosine)
+
+
 @pytest.mark.parametrize("queries_to_come", [0, 10_000], ids=["plain", "packed"])
 def test_scores_that_are_no_number_rank_last(kernels, dtype, queries_to_come):
     Y = np.ones((70, 3), dtype=dtype)

@@ -131,6 +131,19 @@ def test_a_slice_of_rows_gives_their_part_of_the_result(kernels):
     assert np.array_equal(part[1], scores[7:18])
 
 
+def test_a_row_alone_gives_what_it_gives_in_a_batch_whatever_came_before(kernels):
+    """Scratch space is kept from one row to the next, also where columns are dropped or their number changes."""
+    for columns, seed in ((20, 5), (30, 6), (20, 7)):
+        liked, similarity = integers(30, columns, seed), integers(columns, columns, seed)
+        for drop in (None, np.array([1, 4, 15], np.int32), None):
+            ids, scores = kernels.knn_recommend(liked, similarity, 25, exclude_liked=True, drop=drop)
+            for r in range(30):
+                row = liked._replace(indptr=liked.indptr[r : r + 2])
+                alone = kernels.knn_recommend(row, similarity, 25, exclude_liked=True, drop=drop)
+                assert np.array_equal(alone[0][0], ids[r])
+                assert np.array_equal(alone[1][0], scores[r])
+
+
 def test_products_that_cancel_or_are_a_negative_zero_count_once(kernels):
     """−0 marks columns that were not reached; sums of −0 must not be taken for it."""
     similarity = Counts(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,16 @@ GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
+FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
 SPARE_CANDIDATES = 64  #: room for candidates beyond twice those wanted, so that they are rarely cut down to the best
 ROW_WORK = 64  #: multiplications that take as long as what each row of a sparse product needs besides
+
+NO_IDS = np.empty(0, dtype=np.int32)
+ONE_ROW = np.array([0, 1])  #: chunks of a single row
+
+_kept = threading.local()  # scratch of the last product of a single row, which takes less time than to clear it
 
 
 def _useful_threads(num_threads: int, work: int) -> int:
@@ -132,6 +140,14 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     return float(errors.sum())
 
 
+@functools.lru_cache(maxsize=4)
+def _first_ids(n: int) -> NDArray[np.int32]:
+    """0 … n − 1, read-only."""
+    ids = np.arange(n, dtype=np.int32)
+    ids.flags.writeable = False
+    return ids
+
+
 def prepare(
     items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
 ) -> Index:
@@ -141,7 +157,7 @@ def prepare(
     norm, so that ``topk`` can stop early.
     """
     items = np.ascontiguousarray(items)
-    ids = np.arange(len(items), dtype=np.int32) if ids is None else np.ascontiguousarray(ids, dtype=np.int32)
+    ids = _first_ids(len(items)) if ids is None else np.ascontiguousarray(ids, dtype=np.int32)
     if queries < PACK_FROM or len(ids) == 0:
         return Index(items, ids, cosine)
     if not cosine:
@@ -172,11 +188,13 @@ def topk(
     found = min(k, candidates)
     if n == 0 or found == 0:
         return np.full((n, k), -1, dtype=np.int32), np.full((n, k), np.finfo(dtype).min, dtype=dtype)
+    few = n <= FEW_QUERIES and index.packed is None
     threads = _useful_threads(num_threads, n * candidates * index.factors.shape[1])
     lanes = _topk.PANEL_BYTES // dtype.itemsize
     panels = -(-candidates // lanes)
-    block = max(1, min(QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
-    blocks = np.append(np.arange(0, n, block), n)
+    block = 1 if few else max(1, min(QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
+    blocks = np.arange(0, n + block, block)
+    blocks[-1] = n
     parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
@@ -189,9 +207,9 @@ def topk(
         index.norms,
         None if exclude is None else exclude.indptr,
         None if exclude is None else exclude.indices,
-        np.empty(0, dtype=np.int32) if drop is None else drop,
+        NO_IDS if drop is None else drop,
         blocks,
-        np.linspace(0, panels, parts + 1).astype(np.int64),
+        np.arange(parts + 1) * panels // parts,
         ids,
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
@@ -351,18 +369,20 @@ def knn_recommend(
     """The k best columns per row of liked · similarity; see :func:`implicit_core._arrays.knn_recommend`."""
     rows, columns = len(liked.indptr) - 1, similarity.shape[1]
     found = min(k, columns if only is None else len(only))
-    ids, scores = np.full((rows, k), -1, dtype=np.int32), np.full((rows, k), NO_SCORE)
     if rows == 0 or found == 0:
-        return ids, scores
-    work = product_work(liked, similarity)
-    threads = _useful_threads(num_threads, SCATTER_WORK * int(work[-1] + ROW_WORK * rows))
-    sums = np.full((threads, columns), -0.0)
+        return np.full((rows, k), -1, dtype=np.int32), np.full((rows, k), NO_SCORE)
+    if rows == 1:
+        threads, chunks = _useful_threads(num_threads, 0), ONE_ROW
+        sums, reached = _take_scratch(columns)
+    else:
+        work = product_work(liked, similarity)
+        threads = _useful_threads(num_threads, SCATTER_WORK * int(work[-1] + ROW_WORK * rows))
+        chunks = split_rows(work, slice(None), ROW_WORK, CHUNKS_PER_THREAD * threads)
+        sums, reached = _new_scratch(threads, columns)
     if drop is not None:
         sums[:, drop] = 0
     room = min(2 * found + SPARE_CANDIDATES, columns if only is None else len(only))
-    best_ids, best_scores = (
-        (ids, scores) if found == k else (np.empty((rows, found), np.int32), np.empty((rows, found)))
-    )
+    ids, scores = np.empty((rows, found), dtype=np.int32), np.empty((rows, found))
     _knn.product_topk(
         liked.indptr,
         liked.indices,
@@ -371,17 +391,33 @@ def knn_recommend(
         similarity.indices,
         similarity.values,
         exclude_liked,
-        np.empty(0, dtype=np.int32) if only is None else only,
-        np.empty(0, dtype=np.int32) if drop is None else drop,
+        NO_IDS if only is None else only,
+        NO_IDS if drop is None else drop,
         NO_SCORE,
-        split_rows(work, slice(None), ROW_WORK, CHUNKS_PER_THREAD * threads),
-        best_ids,
-        best_scores,
+        chunks,
+        ids,
+        scores,
         sums,
-        np.empty((threads, columns + 1), dtype=np.int32),
+        reached,
         np.empty((threads, room * _knn.CANDIDATE_BYTES), dtype=np.int8),
         threads,
     )
+    if rows == 1:
+        if drop is not None:
+            sums[:, drop] = -0.0
+        _kept.scratch = sums, reached
     if found < k:
-        ids[:, :found], scores[:, :found] = best_ids, best_scores
+        ids = np.pad(ids, ((0, 0), (0, k - found)), constant_values=-1)
+        scores = np.pad(scores, ((0, 0), (0, k - found)), constant_values=NO_SCORE)
     return ids, scores
+
+
+def _new_scratch(threads: int, columns: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Sums of columns that are not reached yet, and room for those that are."""
+    return np.full((threads, columns), -0.0), np.empty((threads, columns + 1), dtype=np.int32)
+
+
+def _take_scratch(columns: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """The same for one row: that of this Python thread's last one if it fits, which is not kept until given back."""
+    kept: tuple[NDArray[np.float64], NDArray[np.int32]] | None = _kept.__dict__.pop("scratch", None)
+    return kept if kept is not None and kept[0].shape[1] == columns else _new_scratch(1, columns)

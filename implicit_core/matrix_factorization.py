@@ -207,7 +207,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _rows_of(self, side: str, ids: Any) -> Factors:
         factors = self._factors(f"{side}_factors")
-        rows: Factors = factors[check_ids(as_ids(ids, f"{side}id"), len(factors), f"{side}id")]
+        rows: Factors = factors[check_one_or_many(ids, len(factors), f"{side}id")]
         return rows[0] if np.ndim(ids) == 0 else rows
 
     def _get_similarity_score(

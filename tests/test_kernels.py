@@ -112,6 +112,22 @@ def test_exact_solution_solves_the_system_of_each_row(kernels, dtype, policy, fa
     np.testing.assert_allclose(X, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
 
 
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("factors", [5, 33, 64])
+def test_what_lies_in_scratch_space_does_not_matter(dtype, factors, steps, monkeypatch):
+    counts, policy = random_counts(30, 23, seed=1), Policy()
+    (X, Y), diag = sides(30, 23, factors, dtype), np.full(30, 2, dtype)
+    expected, gram = X.copy(), cpu_kernels.gram(Y)
+    cpu_kernels.least_squares(counts, expected, Y, gram, diag, policy, steps, slice(None))
+    error = cpu_kernels.stored_error(counts, X, Y, policy)
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full_like(empty(shape, dtype), -7))
+    assert np.array_equal(cpu_kernels.gram(Y), gram)
+    assert cpu_kernels.stored_error(counts, X, Y, policy) == error
+    cpu_kernels.least_squares(counts, X, Y, gram, diag, policy, steps, slice(None))
+    assert np.array_equal(X, expected)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 128, 200])
 @pytest.mark.parametrize("steps", [1, 2, 3])

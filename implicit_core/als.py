@@ -404,7 +404,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             gram = self._kernels.gram(self._factors(side), self.num_threads)
             if not (gram.diagonal() <= np.finfo(self._factors(side).dtype).max).all():
                 raise ModelFitError(
-                    f"{side} became NaN, infinite or too large; raise regularization or lower alpha, and set "
+                    f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
                     "user_factors and item_factors to None to start anew"
                 )
             kept = self._cache[side] = factors, gram

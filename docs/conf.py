@@ -12,7 +12,6 @@ html_theme = "furo"
 nitpicky = False
 
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["annoy", "faiss", "nmslib", "usearch"]
 autodoc_typehints = "none"  # numpydoc shows the types that docstrings state
 numpydoc_show_class_members = False
 suppress_warnings = ["config.cache"]

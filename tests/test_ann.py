@@ -276,7 +276,7 @@ def test_flags_send_calls_to_the_model(always, als, matrix):
 def test_fit_trains_the_model_and_builds_the_indexes(als, matrix):
     for name in ("user_items", "Cui"):
         wrapped, reports = Exhaustive(MODELS["als-float32"]()), []
-        wrapped.fit(**{name: matrix}, show_progress=False, callback=lambda *report: reports.append(report))  # noqa: B023
+        wrapped.fit(**{name: matrix}, show_progress=False, callback=lambda *report, to=reports: to.append(report))
         assert np.array_equal(wrapped.model.item_factors, als.item_factors)
         assert len(reports) == 4
         assert len(wrapped.built) == 2

@@ -141,7 +141,8 @@ def test_the_number_of_cg_steps_means_the_same(matrix, steps):
     for model in (mine, other):
         model.fit(matrix, show_progress=False)
     for side in SIDES:
-        assert_close(getattr(mine, side), getattr(other, side), 1e-8)  # more steps amplify rounding more
+        # each step amplifies rounding: after 5, that of implicit itself may be more than 1e-9
+        assert_close(getattr(mine, side), getattr(other, side), 1e-8 if steps == 5 else 1e-9)
 
 
 def test_float32_is_at_least_as_close_to_the_truth(use_cg):

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 
 import implicit_core.als
@@ -187,52 +185,6 @@ def test_other_input_trains_alike(matrix, use_cg, kind):
         mine, other = pair(given, dtype=np.float64, use_cg=use_cg, iterations=2)
     for side in SIDES:
         assert_close(getattr(mine, side), getattr(other, side))
-
-
-VALUES = st.sampled_from([-3.0, -0.5, 0.0, 0.25, 1.0, 1.0, 2.0, 7.5])
-
-
-@st.composite
-def small_matrices(draw):
-    """Matrices with empty rows and columns, explicit zeros and negative values."""
-    users, items = draw(st.integers(1, 8)), draw(st.integers(1, 8))
-    cells = draw(st.lists(st.sampled_from(range(users * items)), unique=True, max_size=users * items))
-    values = draw(st.lists(VALUES, min_size=len(cells), max_size=len(cells)))
-    cells = np.array(cells, dtype=np.int64)
-    return sparse.csr_matrix((np.array(values), (cells // items, cells % items)), shape=(users, items))
-
-
-BOUNDED = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
-
-
-@BOUNDED
-@given(
-    matrix=small_matrices(), factors=st.integers(1, 9), alpha=st.sampled_from([0.3, 1.0, 10.0]), use_cg=st.booleans()
-)
-def test_any_small_matrix_trains_alike(matrix, factors, alpha, use_cg):
-    options = {"factors": factors, "alpha": alpha, "use_cg": use_cg, "dtype": np.float64, "regularization": 0.5}
-    mine, other = pair(matrix, iterations=2, **options)
-    for side in SIDES:
-        np.testing.assert_allclose(getattr(mine, side), getattr(other, side), rtol=1e-6, atol=1e-9)
-
-
-@BOUNDED
-@given(matrix=small_matrices(), N=st.integers(1, 10), user=st.integers(0, 7))
-def test_any_small_model_recommends_alike_where_nothing_ties(matrix, N, user):
-    mine, other = pair(matrix, dtype=np.float64, iterations=1, factors=2, regularization=0.5)
-    user %= matrix.shape[0]
-    lowest = np.finfo(np.float64).min
-    ids, scores = mine.recommend(user, matrix[user], N=N)
-    their_ids, their_scores = other.recommend(user, matrix[user], N=N)
-    found = min(N, matrix.shape[1])
-    np.testing.assert_allclose(scores[:found], their_scores[:found], atol=1e-9)
-    assert (ids[found:] == -1).all()
-    assert (scores[found:] == lowest).all()
-    for position in range(found):
-        if (np.abs(scores - scores[position]) < 1e-9).sum() == 1 and position < found - 1:
-            assert ids[position] == their_ids[position]
 
 
 # Callbacks and loss

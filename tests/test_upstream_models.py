@@ -1,4 +1,4 @@
-"""Models that `implicit` 0.7.3 trains otherwise (BPR, LMF) answer alike once they have the same factors.
+"""Models answer as those of `implicit` 0.7.3 do once they have the same factors, which BPR and LMF train otherwise.
 
 Where the two differ on purpose (order of equal scores, padding, scores of what is filtered), cases are left out.
 """
@@ -11,16 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+import implicit_core.cpu.als
 import implicit_core.cpu.bpr
 import implicit_core.cpu.lmf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("implicit", reason="compares with implicit, which is not installed")
+    import implicit.cpu.als
     import implicit.cpu.bpr
     import implicit.cpu.lmf
 
 CLASSES = {
+    "als": (implicit_core.cpu.als.AlternatingLeastSquares, implicit.cpu.als.AlternatingLeastSquares, 0),
     "bpr": (implicit_core.cpu.bpr.BayesianPersonalizedRanking, implicit.cpu.bpr.BayesianPersonalizedRanking, 1),
     "lmf": (implicit_core.cpu.lmf.LogisticMatrixFactorization, implicit.cpu.lmf.LogisticMatrixFactorization, 2),
 }
@@ -65,7 +68,7 @@ def assert_alike(mine, other, dtype):
 def worlds(draw):
     """Both models with the same factors, and a matrix."""
     mine, other, more = CLASSES[draw(st.sampled_from(sorted(CLASSES)))]
-    users, items, factors = draw(st.integers(1, 9)), draw(st.integers(2, 14)), draw(st.integers(1, 6))
+    users, items, factors = draw(st.integers(1, 9)), draw(st.integers(2, 14)), draw(st.integers(2, 6))
     dtype, seed = draw(st.sampled_from(["float32", "float64"])), draw(st.integers(0, 2**32 - 1))
     random = np.random.default_rng(seed)
     sides = [random.normal(size=(n, factors + more)).astype(dtype) for n in (users, items)]
@@ -124,13 +127,11 @@ def test_what_is_refused_is_refused_by_both(world, data):
     call = data.draw(
         st.sampled_from(
             [
-                lambda model: model.recommend(0, matrix[[0]], recalculate_user=True),
                 lambda model: model.recommend([0], matrix[:0]),
                 lambda model: model.recommend(0, None),
                 lambda model: model.recommend(0, matrix[[0]], items=[items]),
                 lambda model: model.recommend(0, matrix[[0]], items=[0], filter_items=[1]),
                 lambda model: model.recommend(users, None, filter_already_liked_items=False),
-                lambda model: model.similar_items(0, recalculate_item=True, item_users=matrix.T.tocsr()[[0]]),
                 lambda model: model.similar_items(items),
                 lambda model: model.similar_users([users]),
                 lambda model: model.similar_users(0, users=[users]),
@@ -140,6 +141,18 @@ def test_what_is_refused_is_refused_by_both(world, data):
     mine, other = (outcome(lambda model=model: call(model)) for model in models)
     assert isinstance(mine, type)
     assert mine is other
+
+
+@pytest.mark.parametrize("name", ["bpr", "lmf"])
+def test_factors_cannot_be_recalculated(name):
+    matrix = likes(4, 5, seed=0)
+    for cls in CLASSES[name][:2]:
+        model = cls(3, num_threads=1)
+        model.user_factors, model.item_factors = (np.ones((n, 5)) for n in matrix.shape)
+        with pytest.raises(NotImplementedError):
+            model.recommend(0, matrix[[0]], recalculate_user=True)
+        with pytest.raises(NotImplementedError):
+            model.similar_items(0, recalculate_item=True, item_users=matrix.T.tocsr()[[0]])
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -24,6 +24,7 @@ from typing import Any
 from _parity import ABSENT, INTRODUCTION, NOTES, PARAMETERS
 
 PAGE = Path(__file__).with_name("parity.md")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 BACKENDS = ("annoy", "faiss", "nmslib")  #: which modules of implicit import
 
 
@@ -83,10 +84,14 @@ def differences(path: str, theirs: Any, mine: Any) -> Iterator[str]:
     allowed = PARAMETERS.get(pattern, set())
     places = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     by_name = {p.name: p for p in given}
+    for parameter in given:
+        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if needed and parameter.name not in allowed | {p.name for p in wanted}:
+            yield f"{path} cannot be called without {parameter.name}, which implicit does not know"
     for place, parameter in enumerate(wanted):
         if parameter.name in allowed:
             used.add(("parameters", pattern))
-        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        elif parameter.kind in VARIADIC:
             if parameter.kind not in {p.kind for p in given}:
                 yield f"{path} takes no further arguments {parameter}"
         else:
@@ -139,6 +144,7 @@ def compare(implicit: types.ModuleType, ours: types.ModuleType) -> tuple[dict[st
             counterpart = importlib.import_module(f"implicit_core.{name}")
         except ModuleNotFoundError:
             counterpart = types.ModuleType(name)
+            problems.append(f"the module {name} is missing")
         for public, theirs in public_names(module):
             path, mine, table = f"{name}.{public}", getattr(counterpart, public, absent), rows.setdefault(name, [])
             add(path, theirs, mine, path, table)

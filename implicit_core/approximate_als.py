@@ -65,6 +65,7 @@ def NMSLibAlternatingLeastSquares(
     method: str = "hnsw",
     index_params: dict[str, Any] | None = None,
     query_params: dict[str, Any] | None = None,
+    deterministic: bool = True,
     use_gpu: bool | None = None,
     **kwargs: Any,
 ) -> NMSLibModel:
@@ -74,7 +75,7 @@ def NMSLibAlternatingLeastSquares(
     ----------
     *args, use_gpu, **kwargs
         Parameters of ``AlternatingLeastSquares``.
-    approximate_similar_items, approximate_recommend, method, index_params, query_params
+    approximate_similar_items, approximate_recommend, method, index_params, query_params, deterministic
         Parameters of ``NMSLibModel``.
     """
     from implicit_core.ann.nmslib import NMSLibModel
@@ -86,6 +87,7 @@ def NMSLibAlternatingLeastSquares(
         method=method,
         index_params=index_params,
         query_params=query_params,
+        deterministic=deterministic,
     )
 
 
@@ -95,6 +97,7 @@ def AnnoyAlternatingLeastSquares(
     approximate_recommend: bool = True,
     n_trees: int = 50,
     search_k: int = -1,
+    deterministic: bool = True,
     use_gpu: bool | None = None,
     **kwargs: Any,
 ) -> AnnoyModel:
@@ -104,7 +107,7 @@ def AnnoyAlternatingLeastSquares(
     ----------
     *args, use_gpu, **kwargs
         Parameters of ``AlternatingLeastSquares``.
-    approximate_similar_items, approximate_recommend, n_trees, search_k
+    approximate_similar_items, approximate_recommend, n_trees, search_k, deterministic
         Parameters of ``AnnoyModel``.
     """
     from implicit_core.ann.annoy import AnnoyModel
@@ -115,6 +118,7 @@ def AnnoyAlternatingLeastSquares(
         approximate_recommend=approximate_recommend,
         n_trees=n_trees,
         search_k=search_k,
+        deterministic=deterministic,
     )
 
 

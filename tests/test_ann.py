@@ -642,10 +642,10 @@ FACTORIES = {
     "usearch": ("UsearchAlternatingLeastSquares", {"connectivity": 8, "index_dtype": "f16", "deterministic": False}),
     "nmslib": (
         "NMSLibAlternatingLeastSquares",
-        {"method": "hnsw", "index_params": {"M": 8}, "query_params": {"ef": 9}},
+        {"method": "hnsw", "index_params": {"M": 8}, "query_params": {"ef": 9}, "deterministic": False},
     ),
     "faiss": ("FaissAlternatingLeastSquares", {"nlist": 7, "nprobe": 3}),
-    "annoy": ("AnnoyAlternatingLeastSquares", {"n_trees": 7, "search_k": 99}),
+    "annoy": ("AnnoyAlternatingLeastSquares", {"n_trees": 7, "search_k": 99, "deterministic": False}),
 }
 
 

@@ -41,6 +41,14 @@ def test_no_name_is_missing_no_parameter_moved_and_the_page_is_up_to_date(proble
             "utils.nonzeros has no parameter m at place 0",
         ),
         (
+            "import implicit_core.utils as u; u.nonzeros = lambda m, row, *, axis: 0",
+            "utils.nonzeros cannot be called without axis",
+        ),
+        (
+            "import sys, implicit_core; sys.modules['implicit_core.cpu.topk'] = None",
+            "the module cpu.topk is missing",
+        ),
+        (
             "import implicit_core.datasets.lastfm as l; l.URL = 'elsewhere'",
             "datasets.lastfm.URL is 'elsewhere', in implicit 'https",
         ),

@@ -31,8 +31,8 @@ def UsearchAlternatingLeastSquares(
     expansion_add: int = 128,
     expansion_search: int = 64,
     index_dtype: str = "f32",
-    deterministic: bool = True,
     use_gpu: bool | None = None,
+    deterministic: bool = True,
     **kwargs: Any,
 ) -> UsearchModel:
     """Give a :class:`~implicit_core.ann.usearch.UsearchModel` of a new ``AlternatingLeastSquares``.
@@ -65,8 +65,8 @@ def NMSLibAlternatingLeastSquares(
     method: str = "hnsw",
     index_params: dict[str, Any] | None = None,
     query_params: dict[str, Any] | None = None,
-    deterministic: bool = True,
     use_gpu: bool | None = None,
+    deterministic: bool = True,
     **kwargs: Any,
 ) -> NMSLibModel:
     """Give an :class:`~implicit_core.ann.nmslib.NMSLibModel` of a new ``AlternatingLeastSquares``.
@@ -97,8 +97,8 @@ def AnnoyAlternatingLeastSquares(
     approximate_recommend: bool = True,
     n_trees: int = 50,
     search_k: int = -1,
-    deterministic: bool = True,
     use_gpu: bool | None = None,
+    deterministic: bool = True,
     **kwargs: Any,
 ) -> AnnoyModel:
     """Give an :class:`~implicit_core.ann.annoy.AnnoyModel` of a new ``AlternatingLeastSquares``.

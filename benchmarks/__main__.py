@@ -1,0 +1,131 @@
+"""The benchmark suite: ours beside every installed peer, in turn, on the same input.
+
+    python -m benchmarks [--full] [--only REGEX] [--threads 2] [--repeat N] [--data NAME=FILE.npz] [--out FOLDER]
+
+The quick suite takes less than ten minutes on two cores, the full one about an hour and all plots. Printed are medians,
+the ratio peer / ours with its target, and what stands beside the time: losses, NDCG, sums, agreement of results. FOLDER
+gets ``results.json`` with every sample, ``table.txt``, and the plots as SVG. ``--data online-retail=FILE`` adds a
+matrix of users × items saved by `scipy.sparse.save_npz` to those that recommendations are timed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import compare, plots
+from benchmarks.compare import OURS, Case, Report
+
+BIG = "lastfm-shaped"
+WITH_IRSPACK = (OURS, "implicit", "irspack")
+
+
+def fits(full: bool) -> Iterator[Case]:
+    """ALS by factors; memory."""
+    targets = {32: 3.0, 64: 5.0, 100: 3.0, 128: 4.0, 256: 3.0}
+    for factors in targets if full else (64,):
+        wanted = {"implicit": targets[factors]} | ({"irspack": 3.0} if factors == 64 else {})
+        yield Case(f"als {factors}", "Fit", {"data": BIG, "factors": factors}, wanted, WITH_IRSPACK, repeat=3)
+    exact = {"data": BIG if full else "planted", "factors": 64, "exact": True}
+    yield Case("als 64 exact", "Fit", exact, {"implicit": 3.0}, WITH_IRSPACK, repeat=1 if full else 3)
+    yield Case("als 64 memory", "FitMemory", {"data": BIG, "factors": 64}, repeat=1, unit="MB")
+
+
+def searches(full: bool, data: dict[str, str]) -> Iterator[Case]:
+    """Recommendations and similar items."""
+    for name in ("debian", "planted", *data):
+        options = {"data": data.get(name, name), "factors": 64}
+        wanted = {"implicit": 8.0 if name == "online-retail" else 15.0}
+        yield Case(f"recommend {name}", "Recommend", options, wanted, repeat=5 if full else 3)
+    users = {"data": BIG, "factors": 64, "users": 20_000 if full else 4_000}
+    yield Case(f"recommend {BIG}", "Recommend", users, {"implicit": 4.0}, repeat=3)
+    planted = {"data": "planted", "factors": 64}
+    yield Case("recommend one by one", "RecommendOne", planted, {"implicit": 3.0})
+    yield Case("similar_items", "SimilarItems", planted, {"implicit": 4.0}, repeat=3)
+
+
+def others(full: bool) -> Iterator[Case]:
+    """The other models, metrics, splits, weights, import."""
+    epochs = {"data": "planted", "factors": 64, "epochs": 10}
+    bpr = epochs | {"model": "bpr"}
+    yield Case("bpr 10 epochs", "Epochs", bpr, {"implicit": 2.0}, repeat=3)
+    yield Case("bpr race", "Epochs", bpr, {"implicit": 3.0}, own={"deterministic": False}, repeat=3)
+    yield Case("lmf 10 epochs", "Epochs", epochs | {"model": "lmf"}, {"implicit": 3.0}, repeat=3)
+    frugal = epochs | {"model": "lmf"}
+    yield Case("lmf, one negative an entry", "Epochs", frugal, {"implicit": 3.0}, own={"neg_prop": 1}, repeat=3)
+    yield Case("bm25 fit", "Neighbours", {"data": "planted", "step": "fit"}, {"implicit": 2.0})
+    yield Case("bm25 recommend", "Neighbours", {"data": "planted", "step": "recommend"}, {"implicit": 10.0}, repeat=3)
+    yield Case("ranking_metrics_at_k", "Metrics", {"data": "planted", "factors": 64}, {"implicit": 8.0}, repeat=3)
+    counts = {"data": "lastfm-counts"}
+    split = {"path": "evaluation.train_test_split", "random_state": 5}
+    yield Case("train_test_split", "Call", counts | split, {"implicit": 3.0}, repeat=3)
+    leave = {"data": "lastfm-counts" if full else "planted", "path": "evaluation.leave_k_out_split"}
+    yield Case("leave_k_out_split", "Call", leave, {"implicit": 50.0}, repeat=1)
+    yield Case("bm25_weight", "Call", counts | {"path": "nearest_neighbours.bm25_weight"}, {"implicit": 2.0})
+    yield Case("import", "Import", {}, {"implicit": 1.0}, repeat=9)
+
+
+def scaling() -> Iterator[tuple[Case, int]]:
+    """Ours by threads and by entries, and by items."""
+    for threads in (1, 2):
+        yield Case(f"als 64, {threads} threads", "Fit", {"data": BIG, "factors": 64}, libraries=(OURS,)), threads
+        users = {"data": BIG, "factors": 64, "users": 20_000}
+        yield Case(f"recommend, {threads} threads", "Recommend", users, libraries=(OURS,)), threads
+    for entries in (12_500_000, 25_000_000, 50_000_000, 100_000_000):
+        options = {"data": f"entries-{entries}", "factors": 64}
+        yield Case(f"als 64, {entries} entries", "Fit", options, libraries=(OURS,), repeat=3), 2
+
+
+def losses(threads: int) -> Iterator[Report]:
+    """Loss against time, to what 15 iterations of implicit reach."""
+    options = {"data": BIG, "factors": 64, "goal": 0.0}
+    goal = compare.run(Case("", "Fit", {**options, "iterations": 15}, libraries=("implicit",), repeat=14), threads)
+    options["goal"] = goal.quality["implicit"]["loss after 15"] * (1 + 1e-6)
+    for steps in (3, 2):
+        wanted = {"implicit": 6.0}
+        name = f"time to loss, {steps} steps"
+        yield compare.run(Case(name, "LossOverTime", options, wanted, own={"cg_steps": steps}, repeat=1), threads)
+
+
+def main() -> None:
+    """Run the suite."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only the rows whose name matches")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, help="rounds, in place of each row's own number")
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=FILE.npz")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = dict(entry.split("=", 1) for entry in args.data)
+    work = [(case, args.threads) for case in (*fits(args.full), *searches(args.full, data), *others(args.full))]
+    if args.full:
+        work += scaling()
+    reports, table = [], [compare.machine(), f"{args.threads} threads; median seconds; ratio peer / ours (target)", ""]
+    print(*table, sep="\n")
+
+    def add(report: Report) -> None:
+        reports.append(report)
+        table.extend(report.lines())
+        print(*report.lines(), sep="\n", flush=True)
+        compare.save(reports, args.out / "results.json")
+        (args.out / "table.txt").write_text("\n".join(table) + "\n")
+
+    start = time.time()
+    for case, threads in work:
+        if re.search(args.only, case.name):
+            case.repeat = args.repeat or case.repeat
+            add(compare.run(case, threads))
+    if args.full and re.search(args.only, "time to loss"):
+        for report in losses(args.threads):
+            add(report)
+    plots.draw(args.out / "results.json", args.out)
+    print(f"\nin {time.time() - start:.0f} s; every sample is in {args.out / 'results.json'}")
+
+
+if __name__ == "__main__":
+    main()

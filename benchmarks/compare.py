@@ -1,0 +1,195 @@
+"""Run one piece of work in several libraries by turns, each in a process of its own that sleeps while others work.
+
+    python -m benchmarks.compare TASK [name=value ...] [--libraries implicit_core,implicit] [--threads 2] [--repeat 5]
+    python -m benchmarks.compare Fit data=debian factors=64 --repeat 5 --json fit.json
+
+TASK is a class of ``benchmarks/tasks.py``; its options are JSON values or else text. The first run is a warm-up.
+All get the same number of threads; BLAS too, but one in ALS fits, as their documentation asks. ratio = the median over
+the rounds of (time of the peer / time of implicit_core in the same round).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import workloads
+
+OURS = "implicit_core"
+
+
+@dataclass
+class Case:
+    """One row of a report: a task, its options, and how many times faster than a peer it is meant to be."""
+
+    name: str
+    task: str
+    options: dict[str, Any] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    libraries: Sequence[str] = (OURS, "implicit")
+    own: dict[str, Any] = field(default_factory=dict)  # options of ours alone
+    repeat: int = 5
+    unit: str = "s"
+
+
+@dataclass
+class Report:
+    """Every sample of a case, what stood beside the time, and where results differ."""
+
+    case: Case
+    threads: int
+    samples: dict[str, list[float]]
+    quality: dict[str, dict[str, float]]
+    agreement: dict[str, dict[str, float]]
+    curves: dict[str, list[list[float]]]
+
+    def ratio(self, peer: str) -> float:
+        """How many times as long a peer takes."""
+        pairs = zip(self.samples[peer], self.samples[OURS], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
+    def lines(self) -> list[str]:
+        """The rows of the table."""
+        rows = []
+        for library, seconds in self.samples.items():
+            row = f"{self.case.name:34}{library:15}{statistics.median(seconds):10.3f} {self.case.unit:3}"
+            if library == OURS:
+                row += " " * 22
+            else:
+                target = self.case.targets.get(library)
+                row += f"{self.ratio(library):8.2f} x  {f'(≥ {target:g})' if target else '':10} "
+            beside = self.quality[library] | self.agreement.get(library, {})
+            rows.append(row + ", ".join(f"{name} {value:.4g}" for name, value in beside.items()))
+        return rows
+
+
+class Worker:
+    """The process of a library."""
+
+    def __init__(self, library: str, threads: int, case: Case) -> None:
+        options = case.options | (case.own if library == OURS else {})
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", library, str(threads), case.task, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment | {"OMP_NUM_THREADS": str(threads)},
+            cwd=Path(__file__).parents[1],
+        )
+        self.read()
+
+    def read(self) -> Any:
+        """Wait for an answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process of a benchmark ended: {' '.join(map(str, self.process.args))}")
+        return json.loads(line)
+
+    def ask(self, line: str) -> Any:
+        """Send a line and wait for the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def end(self) -> None:
+        """Let the process end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def installed(library: str) -> bool:
+    """Whether a library can be compared."""
+    return importlib.util.find_spec(library) is not None
+
+
+def run(case: Case, threads: int = 2) -> Report:
+    """Measure a case, in turn."""
+    data = case.options.get("data")
+    if data:  # made before any library is timed, and only once
+        workloads.matrix_path(data)
+        if case.task in ("Recommend", "RecommendOne", "SimilarItems", "Metrics"):
+            workloads.model_path(data, case.options["factors"])
+    workers = {library: Worker(library, threads, case) for library in case.libraries if installed(library)}
+    samples: dict[str, list[float]] = {library: [] for library in workers}
+    for round_ in range(case.repeat + 1):
+        for library, worker in workers.items():
+            sample = worker.ask("run")
+            if round_ or case.repeat == 0:
+                samples[library].append(sample)
+    quality = {library: worker.ask("quality") for library, worker in workers.items()}
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for library, worker in workers.items():
+            worker.ask(f"result {folder}/{library}.npz")
+            with np.load(f"{folder}/{library}.npz") as file:
+                results[library] = dict(file)
+            worker.end()
+    agreement = {library: agree(results[OURS], other) for library, other in results.items() if library != OURS}
+    curves = {library: result["curve"].tolist() for library, result in results.items() if "curve" in result}
+    return Report(case, threads, samples, quality, agreement, curves)
+
+
+def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+    """Share of equal ids, and the largest difference of scores relative to the largest score."""
+    if "ids" not in ours or "ids" not in theirs:
+        return {}
+    shown = (ours["scores"] > -1e30) & (theirs["scores"] > -1e30)
+    difference = np.abs(ours["scores"] - theirs["scores"])[shown].max(initial=0) / np.abs(ours["scores"][shown]).max()
+    return {"equal ids": float((ours["ids"] == theirs["ids"])[shown].mean()), "score difference": float(difference)}
+
+
+def machine() -> str:
+    """One line on the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model or platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def save(reports: list[Report], path: Path) -> None:
+    """Write every sample as JSON."""
+    path.write_text(json.dumps({"machine": machine(), "reports": [asdict(r) for r in reports]}, indent=1) + "\n")
+
+
+def main() -> None:
+    """Compare one task."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task")
+    parser.add_argument("options", nargs="*", metavar="name=value")
+    parser.add_argument("--libraries", default=f"{OURS},implicit")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    options = {}
+    for option in args.options:
+        name, _, value = option.partition("=")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    case = Case(args.task, args.task, options, libraries=args.libraries.split(","), repeat=args.repeat)
+    report = run(case, args.threads)
+    print(*report.lines(), sep="\n")
+    if args.json:
+        save([report], args.json)
+
+
+if __name__ == "__main__":
+    main()

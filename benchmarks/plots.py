@@ -1,0 +1,122 @@
+"""Draws what ``python -m benchmarks`` measured, as SVG: only the plots for which the results have figures.
+
+python -m benchmarks.plots RESULTS.json FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+COLOURS = {"implicit_core": "#2a6f97", "implicit": "#e07a5f", "irspack": "#81b29a"}
+Row = dict[str, Any]
+
+
+def median(row: Row, library: str) -> float:
+    """The median of a library's samples."""
+    return statistics.median(row["samples"][library])
+
+
+def matching(rows: list[Row], pattern: str) -> list[tuple[str, Row]]:
+    """Rows whose whole name matches, with the first group of the pattern."""
+    found = [(re.fullmatch(pattern, row["case"]["name"]), row) for row in rows]
+    return [(match[1], row) for match, row in found if match]
+
+
+def bars(axes: Any, rows: list[tuple[str, Row]], value: Callable[[Row, str], float]) -> None:
+    """A group of bars for each row, a bar for each library."""
+    libraries = [name for name in COLOURS if any(name in row["samples"] for _, row in rows)]
+    for place, library in enumerate(libraries):
+        at = [i + 0.8 * (place + 0.5) / len(libraries) - 0.4 for i in range(len(rows))]
+        heights = [value(row, library) if library in row["samples"] else 0.0 for _, row in rows]
+        drawn = axes.bar(at, heights, 0.75 / len(libraries), label=library, color=COLOURS[library])
+        axes.bar_label(drawn, fmt="%.3g", fontsize=7)
+    axes.set_xticks(range(len(rows)), [label for label, _ in rows])
+    axes.legend()
+
+
+def by_factors(axes: Any, rows: list[Row]) -> bool:
+    """Seconds of an iteration."""
+    chosen = matching(rows, r"als (\d+)")
+    bars(axes, chosen, median)
+    axes.set(xlabel="factors", ylabel="seconds per iteration", title="ALS on lastfm-shaped (358,868 × 292,385)")
+    return bool(chosen)
+
+
+def recommendations(axes: Any, rows: list[Row]) -> bool:
+    """Users a second, by data set."""
+    chosen = [(name, row) for name, row in matching(rows, r"recommend (\S+)") if row["case"]["task"] == "Recommend"]
+    bars(axes, chosen, median)
+    axes.set(ylabel="seconds (log)", yscale="log", title="recommend: ten items for every user, exactly")
+    return bool(chosen)
+
+
+def memory(axes: Any, rows: list[Row]) -> bool:
+    """Peak memory of a fit."""
+    chosen = matching(rows, r"als (64) memory")
+    bars(axes, chosen, median)
+    axes.set(xlabel="factors", ylabel="MB above the input", title="Peak memory of fit, lastfm-shaped")
+    return bool(chosen)
+
+
+def loss(axes: Any, rows: list[Row]) -> bool:
+    """Loss against time."""
+    chosen = matching(rows, r"time to loss, (\d) steps")
+    for steps, row in chosen:
+        for library, curve in row["curves"].items():
+            if library == "implicit_core" or row is chosen[0][1]:
+                label = f"{library}, {steps if library == 'implicit_core' else 3} CG steps"
+                style = "-" if steps == "3" else "--"
+                axes.plot(*zip(*curve, strict=True), style, marker=".", label=label, color=COLOURS[library])
+    axes.set(xlabel="seconds", ylabel="loss", title="Loss against time, 64 factors, lastfm-shaped")
+    if chosen:
+        axes.legend()
+    return bool(chosen)
+
+
+def threads(axes: Any, rows: list[Row]) -> bool:
+    """How much faster two threads are."""
+    chosen = {
+        work: [median(row, "implicit_core") for _, row in matching(rows, rf"{work}, (\d) threads")]
+        for work in ("als 64", "recommend")
+    }
+    for work, seconds in chosen.items():
+        axes.plot(
+            range(1, len(seconds) + 1), [seconds[0] / s for s in seconds] if seconds else [], marker="o", label=work
+        )
+    axes.set(xlabel="threads", ylabel="times as fast as one thread", title="Scaling with threads")
+    axes.legend()
+    return all(chosen.values())
+
+
+def entries(axes: Any, rows: list[Row]) -> bool:
+    """Time by stored entries."""
+    chosen = matching(rows, r"als 64, (\d+) entries")
+    points = [(int(count), median(row, "implicit_core")) for count, row in chosen]
+    axes.loglog(*zip(*points, strict=True) if points else ((), ()), marker="o", color=COLOURS["implicit_core"])
+    axes.set(xlabel="stored entries", ylabel="seconds per iteration", title="Scaling with entries, 64 factors")
+    return bool(chosen)
+
+
+def draw(results: Path, folder: Path) -> None:
+    """Write ``NAME.svg`` for each plot that the results have figures for."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("matplotlib is not installed, so that there are no plots")
+        return
+    measured = json.loads(results.read_text())
+    for plot in (by_factors, recommendations, memory, loss, threads, entries):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        if plot(figure.subplots(), measured["reports"]):
+            figure.text(0.99, 0.005, measured["machine"], ha="right", fontsize=5, color="gray")
+            figure.savefig(folder / f"{plot.__name__}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,294 @@
+"""What the benchmarks time.
+
+A task is made in a process of its own for each library and answers
+
+- ``run()``: does the work once; a number that it returns is taken in place of the seconds it took;
+- ``quality()``: figures that stand beside the time, since faster must not be worse;
+- ``result()``: arrays that libraries are compared in, or that are drawn, if there are any.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import workloads
+from implicit_core.cpu.als import calculate_loss
+from implicit_core.evaluation import ranking_metrics_at_k, train_test_split
+
+REGULARIZATION, ALPHA = 0.05, 2.0
+
+
+class Task:
+    """A task without figures beside its time."""
+
+    def quality(self) -> dict[str, float]:
+        """What is measured beside the time."""
+        return {}
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """``ids`` and ``scores``, in which libraries are compared, or a ``curve`` to draw."""
+        return {}
+
+
+class Fit(Task):
+    """One iteration of ALS: both half-steps. The loss is that after ``iterations`` from the same seed."""
+
+    def __init__(
+        self, library: str, threads: int, data: str, factors: int, exact: bool = False, iterations: int = 3
+    ) -> None:
+        self.counts, self.iterations = workloads.load(data), iterations
+        if library == "irspack":
+            recommender = importlib.import_module("irspack.recommenders").IALSRecommender
+            self.counts.data *= np.float32(ALPHA)
+            solver = "CHOLESKY" if exact else "CG"
+            options = {"reg": REGULARIZATION, "nu": 0.0, "alpha0": 1.0, "solver_type": solver, "n_threads": threads}
+            self.model = recommender(self.counts, n_components=factors, init_std=0.1, **options)
+            self.model.start_learning()
+        else:
+            options = {"regularization": REGULARIZATION, "alpha": ALPHA, "use_cg": not exact, "random_state": 0}
+            self.model = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares(
+                factors, iterations=1, num_threads=threads, **options
+            )
+        self.library, self.done, self.loss = library, 0, float("nan")
+
+    def run(self) -> float | None:
+        """Go on from the factors reached."""
+        self.done += 1
+        if self.library == "irspack":
+            self.model.run_epoch()
+            return None
+        seconds: list[float] = []
+        self.model.fit(self.counts, show_progress=False, callback=lambda *report: seconds.append(report[1]))
+        if self.done == self.iterations:
+            self.loss = self._loss()
+        return seconds[0]
+
+    def _loss(self) -> float:
+        counts = self.counts.copy()
+        counts.data *= np.float32(ALPHA)
+        return float(calculate_loss(counts, self.model.user_factors, self.model.item_factors, REGULARIZATION))
+
+    def quality(self) -> dict[str, float]:
+        """The loss."""
+        return {} if self.library == "irspack" else {f"loss after {self.iterations}": self.loss}
+
+
+class LossOverTime(Fit):
+    """ALS from a seed to the loss that 15 iterations of implicit reach; the time for computing it does not count."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int, goal: float, cg_steps: int = 3) -> None:
+        super().__init__(library, threads, data, factors)
+        self.model.iterations, self.model.cg_steps, self.goal = 1, cg_steps, goal
+        self.curve: list[tuple[float, float]] = []
+
+    def run(self) -> float:
+        """Seconds until the goal."""
+        self.model.user_factors = self.model.item_factors = None
+        self.curve, total = [], 0.0
+        while not self.curve or (self.curve[-1][1] > self.goal and len(self.curve) < 30):
+            total += super().run() or 0.0
+            self.curve.append((total, self._loss()))
+        return total
+
+    def quality(self) -> dict[str, float]:
+        """Where it ended."""
+        return {"iterations": len(self.curve), "loss": self.curve[-1][1]}
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """The loss against time."""
+        return {"curve": np.array(self.curve)}
+
+
+class FitMemory(Task):
+    """Peak memory of an ALS fit above what its input takes, in MB."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
+        self.fit = Fit(library, threads, data, factors)
+        counts = self.fit.counts
+        sides = sum(counts.shape) * factors * 4
+        self.allowed = (sides + counts.data.nbytes + counts.indices.nbytes) / 2**20 + 32
+
+    def run(self) -> float:
+        """The peak during one iteration."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        before = _status("VmRSS")
+        self.fit.model.fit(self.fit.counts, show_progress=False)
+        return max(_status("VmHWM") - before, 1 / 256)  # a page
+
+    def quality(self) -> dict[str, float]:
+        """Factors + one transpose + 32 MB."""
+        return {"allowed": self.allowed}
+
+
+def _status(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+class Recommend(Task):
+    """The ten best items that a user has not got, for many users in one call, exactly."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int, users: int | None = None) -> None:
+        cls = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares
+        self.model = cls.load(str(workloads.model_path(data, factors)))
+        self.model.num_threads = threads
+        self.counts = workloads.load(data)[:users]
+        self.users = np.arange(self.counts.shape[0])
+
+    def run(self) -> None:
+        """Recommend for all."""
+        self.found = self.model.recommend(self.users, self.counts, N=10)
+
+    def quality(self) -> dict[str, float]:
+        """How many items the product of lengths |x||y| cannot rule out, on average."""
+        items = np.sort(np.linalg.norm(self.model.item_factors, axis=1))
+        least = self.found[1][:, -1] / np.maximum(np.linalg.norm(self.model.user_factors[self.users], axis=1), 1e-30)
+        within = len(items) - np.searchsorted(items, least)
+        return {"within bound": float(within.mean() / len(items))}
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Ids and scores."""
+        return {"ids": self.found[0], "scores": self.found[1]}
+
+
+class RecommendOne(Recommend):
+    """``recommend`` for one user at a time, 1,000 times."""
+
+    def run(self) -> None:
+        """Recommend for the first thousand users, each with its own row."""
+        found = [self.model.recommend(user, row, N=10) for user, row in self.rows]
+        self.found = tuple(np.array(part) for part in zip(*found, strict=True))
+
+    def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
+        super().__init__(library, threads, data, factors, users=1000)
+        self.rows = [(user, self.counts[user]) for user in range(1000)]
+
+    def quality(self) -> dict[str, float]:
+        """Nothing beside the result."""
+        return {}
+
+
+class SimilarItems(Recommend):
+    """The ten most similar items, for many items in one call."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int, items: int | None = None) -> None:
+        super().__init__(library, threads, data, factors)
+        self.items = np.arange(len(self.model.item_factors))[:items]
+
+    def run(self) -> None:
+        """Find them for all."""
+        self.found = self.model.similar_items(self.items, N=10)
+
+    def quality(self) -> dict[str, float]:
+        """Nothing beside the result."""
+        return {}
+
+
+class Epochs(Task):
+    """Epochs of BPR or LMF from a seed; beside them NDCG@10 on a fifth of the entries, held out."""
+
+    def __init__(
+        self, library: str, threads: int, data: str, model: str, factors: int, epochs: int, **options: Any
+    ) -> None:
+        name = {"bpr": "BayesianPersonalizedRanking", "lmf": "LogisticMatrixFactorization"}[model]
+        cls = getattr(importlib.import_module(f"{library}.cpu.{model}"), name)
+        if library != "implicit_core":
+            options.pop("deterministic", None)
+        self.make = lambda: cls(factors=factors, iterations=epochs, num_threads=threads, random_state=0, **options)
+        self.train, self.test = train_test_split(workloads.load(data), 0.8, random_state=0)
+
+    def run(self) -> None:
+        """Fit a new model."""
+        self.model = self.make()
+        self.model.fit(self.train, show_progress=False)
+
+    def quality(self) -> dict[str, float]:
+        """How well held-out entries rank."""
+        return {"ndcg@10": ranking_metrics_at_k(self.model, self.train, self.test, show_progress=False)["ndcg"]}
+
+
+class Neighbours(Task):
+    """BM25 item–item neighbours: their fit, or the recommendations of all users in one call."""
+
+    def __init__(self, library: str, threads: int, data: str, step: str) -> None:
+        cls = importlib.import_module(f"{library}.nearest_neighbours").BM25Recommender
+        self.model, self.counts, self.step = cls(K=20, num_threads=threads), workloads.load(data), step
+        self.users = np.arange(self.counts.shape[0])
+        self.model.fit(self.counts, show_progress=False)
+
+    def run(self) -> None:
+        """Take the step."""
+        if self.step == "fit":
+            self.model.fit(self.counts, show_progress=False)
+        else:
+            self.found = self.model.recommend(self.users, self.counts, N=10)
+
+    def quality(self) -> dict[str, float]:
+        """The sum of all similarities, or of all scores."""
+        if self.step == "fit":
+            return {"similarity": float(self.model.similarity.sum())}
+        scores = self.found[1]
+        return {"score": float(scores[np.isfinite(scores) & (scores > 0)].sum())}
+
+
+class Metrics(Task):
+    """``ranking_metrics_at_k`` of an ALS model that both libraries know."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
+        self.train, self.test = train_test_split(workloads.load(data), 0.8, random_state=0)
+        cls = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares
+        self.model = cls.load(str(workloads.model_path(data, factors)))
+        self.model.num_threads = threads
+        self.measure = importlib.import_module(f"{library}.evaluation").ranking_metrics_at_k
+        self.threads = threads
+
+    def run(self) -> None:
+        """Measure."""
+        self.found = self.measure(self.model, self.train, self.test, show_progress=False, num_threads=self.threads)
+
+    def quality(self) -> dict[str, float]:
+        """NDCG."""
+        return {"ndcg@10": float(self.found["ndcg"])}
+
+
+class Call(Task):
+    """A function of one matrix: a split or a weight."""
+
+    def __init__(self, library: str, threads: int, data: str, path: str, **options: Any) -> None:
+        module, _, name = path.rpartition(".")
+        self.function, self.options = getattr(importlib.import_module(f"{library}.{module}"), name), options
+        self.counts = workloads.load(data)
+
+    def run(self) -> None:
+        """Call it."""
+        self.found = self.function(self.counts, **self.options)
+
+    def quality(self) -> dict[str, float]:
+        """Entries of the result, and the sum of their values."""
+        parts = self.found if isinstance(self.found, tuple) else (self.found,)
+        return {"entries": sum(part.nnz for part in parts), "sum": float(sum(part.sum() for part in parts))}
+
+
+class Import(Task):
+    """The time of an import in a new process, beyond that of NumPy and SciPy."""
+
+    def __init__(self, library: str, threads: int) -> None:
+        self.library = library
+
+    def run(self) -> float:
+        """Import once."""
+        code = (
+            "import numpy, scipy.sparse, tqdm, time; start = time.perf_counter(); "
+            f"import {self.library}.als, {self.library}.nearest_neighbours; print(time.perf_counter() - start)"
+        )
+        time.sleep(0.05)
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+        return float(done.stdout)

@@ -1,0 +1,93 @@
+"""The benchmarks run, compare what they say they compare, and write what they say they write."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import io, sparse
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run Python, which imports what this process imports, with a folder of workloads in a place of its own."""
+
+    def run(*arguments, cwd=ROOT):
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        environment = {**os.environ, "PYTHONPATH": path, "IMPLICIT_CORE_BENCHMARKS": str(tmp_path / "workloads")}
+        command = [sys.executable, "-W", "ignore", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    """The path of a small matrix of users × items."""
+    path = tmp_path / "small.npz"
+    sparse.save_npz(path, sparse.random(120, 80, 0.1, format="csr", dtype=np.float32, random_state=0))
+    return path
+
+
+PEERS = ["implicit_core", *(["implicit"] if importlib.util.find_spec("implicit") else [])]
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("Fit", ["factors=8"]),
+        ("LossOverTime", ["factors=8", "goal=0.05"]),
+        ("FitMemory", ["factors=8"]),
+        ("Recommend", ["factors=8"]),
+        ("SimilarItems", ["factors=8"]),
+        ("Epochs", ["model=bpr", "factors=8", "epochs=2"]),
+        ("Epochs", ["model=lmf", "factors=8", "epochs=2"]),
+        ("Neighbours", ["step=fit"]),
+        ("Neighbours", ["step=recommend"]),
+        ("Metrics", ["factors=8"]),
+        ("Call", ["path=nearest_neighbours.bm25_weight"]),
+    ],
+)
+def test_each_task_runs_in_all_libraries_and_their_results_agree(run, matrix, tmp_path, task, options):
+    where = ["--repeat", 1, "--json", tmp_path / "out.json"]
+    run("-m", "benchmarks.compare", task, f"data={matrix}", *options, *where)
+    (report,) = json.loads((tmp_path / "out.json").read_text())["reports"]
+    assert list(report["samples"]) == PEERS
+    assert all(len(samples) == 1 and min(samples) > 0 for samples in report["samples"].values())
+    for library, figures in report["agreement"].items():
+        if figures:
+            assert figures["equal ids"] > 0.9, library
+            assert figures["score difference"] < 1e-5, library
+    if task in ("Fit", "Metrics", "Call", "Neighbours") and len(PEERS) == 2:
+        mine, other = (list(report["quality"][library].values()) for library in PEERS)
+        assert mine == pytest.approx(other, rel=1e-3, nan_ok=True)
+
+
+def test_the_suite_writes_a_table_all_samples_and_plots(run, matrix, tmp_path):
+    options = ["--data", f"small={matrix}", "--only", "recommend small", "--repeat", 1, "--out", tmp_path / "out"]
+    stdout = run("-m", "benchmarks", *options)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"results.json", "table.txt"} <= written
+    assert ("recommendations.svg" in written) == bool(importlib.util.find_spec("matplotlib"))
+    assert "recommend small" in (tmp_path / "out" / "table.txt").read_text()
+    assert "recommend small" in stdout
+
+
+def test_the_script_of_implicit_keeps_its_flags(run, matrix, tmp_path):
+    io.mmwrite(tmp_path / "small.mtx", sparse.load_npz(matrix))
+    script = ROOT / "benchmarks" / "benchmark_als.py"
+    graph = ["--graph"] if importlib.util.find_spec("matplotlib") else []
+    run(script, "--input", "small.mtx", "--speed", "--loss", *graph, cwd=tmp_path)
+    speed, loss = (json.loads((tmp_path / f"als_{name}.json").read_text()) for name in ("speed", "accuracy"))
+    assert set(speed) >= {"cg2", "cg3", "cg4", "cholesky"}
+    assert list(speed["cg3"]) == [str(factors) for factors in range(32, 257, 32)]
+    assert all(len(losses) == 10 and losses[-1] < losses[0] for losses in loss.values())
+    assert all((tmp_path / f"als_{name}.png").exists() for name in ("speed", "accuracy")) == bool(graph)

@@ -37,7 +37,8 @@ def bars(axes: Any, rows: list[tuple[str, Row]], value: Callable[[Row, str], flo
         drawn = axes.bar(at, heights, 0.75 / len(libraries), label=library, color=COLOURS[library])
         axes.bar_label(drawn, fmt="%.3g", fontsize=7)
     axes.set_xticks(range(len(rows)), [label for label, _ in rows])
-    axes.legend()
+    if rows:
+        axes.legend()
 
 
 def by_factors(axes: Any, rows: list[Row]) -> bool:

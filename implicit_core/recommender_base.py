@@ -183,8 +183,9 @@ class RecommenderBase(metaclass=ABCMeta):
         mmap : bool, default False
             Map the arrays of the model read-only from the file, which must be a path, instead of reading them: loading
             takes no time, what is used is read when it is used, and all processes that map a file share its memory.
-            Training a mapped model further copies its factors. ``recommend`` for one user or a few reads the factors
-            where they lie; a batch of hundreds copies those of the items for the time of the call.
+            Training a mapped model further copies its factors. Since mapped factors cannot change, the first search
+            copies them in an order in which most need not be looked at, and the model keeps that copy: single calls of
+            ``recommend`` are then several times as fast.
 
         Raises
         ------

@@ -43,7 +43,8 @@ def searches(full: bool, data: dict[str, str]) -> Iterator[Case]:
     users = {"data": BIG, "factors": 64, "users": 20_000 if full else 4_000}
     yield Case(f"recommend {BIG}", "Recommend", users, {"implicit": 4.0}, repeat=3)
     planted = {"data": "planted", "factors": 64}
-    yield Case("recommend one by one", "RecommendOne", planted, {"implicit": 3.0})
+    yield Case("one by one", "RecommendOne", planted, {"implicit": 3.0})
+    yield Case("one by one, mapped model", "RecommendOne", planted, {"implicit": 3.0}, own={"mmap": True})
     yield Case("similar_items", "SimilarItems", planted, {"implicit": 4.0}, repeat=3)
 
 

@@ -136,9 +136,11 @@ def _status(key: str) -> float:
 class Recommend(Task):
     """The ten best items that a user has not got, for many users in one call, exactly."""
 
-    def __init__(self, library: str, threads: int, data: str, factors: int, users: int | None = None) -> None:
+    def __init__(
+        self, library: str, threads: int, data: str, factors: int, users: int | None = None, **load: Any
+    ) -> None:
         cls = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares
-        self.model = cls.load(str(workloads.model_path(data, factors)))
+        self.model = cls.load(str(workloads.model_path(data, factors)), **load)
         self.model.num_threads = threads
         self.counts = workloads.load(data)[:users]
         self.users = np.arange(self.counts.shape[0])
@@ -167,8 +169,8 @@ class RecommendOne(Recommend):
         found = [self.model.recommend(user, row, N=10) for user, row in self.rows]
         self.found = tuple(np.array(part) for part in zip(*found, strict=True))
 
-    def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
-        super().__init__(library, threads, data, factors, users=1000)
+    def __init__(self, library: str, threads: int, data: str, factors: int, **load: Any) -> None:
+        super().__init__(library, threads, data, factors, users=1000, **load)
         self.rows = [(user, self.counts[user]) for user in range(1000)]
 
     def quality(self) -> dict[str, float]:

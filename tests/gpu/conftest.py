@@ -1,0 +1,6 @@
+"""Makes the packages in this folder importable: the emulator of CUDA kernels."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -10,7 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core import _arrays
-from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
+from implicit_core._arrays import (  # noqa: F401  # factors on the host are what the definitions take
+    ARRAYS,
+    BPR_BLOCKS,
+    BPR_DRAWS,
+    NO_SCORE,
+    SPEED,
+    as_factors,
+    found_only,
+    put,
+    squared_norms,
+    take,
+    to_device,
+    to_host,
+    writable,
+    zeros,
+)
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk

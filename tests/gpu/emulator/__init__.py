@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emulator import nvrtc, ptx
 
@@ -48,14 +48,14 @@ class Checks:
 
 @dataclass(frozen=True)
 class Cost:
-    """Memory transactions of the requests of a source line.
+    """The memory transactions of a source line.
 
     ``moved`` and ``ideal`` count sectors of 32 bytes (global memory) or passes over the banks (shared memory): those
     that the requests took, and those that the same bytes would take without gaps.
     """
 
-    line: int
-    space: str
+    place: str  #: the source line, then those that it was inlined at
+    space: str  #: "global" or "shared"
     requests: int
     moved: int
     ideal: int
@@ -83,32 +83,33 @@ def load(source: str, defines: Iterable[str] = (), arch: int = 80, name: str = "
 
 @cache
 def _load(source: str, defines: tuple[str, ...], arch: int, name: str) -> Module:
-    return Module(nvrtc.compiler().ptx(source, name, arch, defines), name)
+    return Module(nvrtc.compiler().ptx(source, name, arch, defines))
 
 
 class Module:
-    """The kernels of a source."""
+    """The kernels of a PTX module."""
 
-    def __init__(self, text: str, name: str = "kernel.cu"):
-        translated = ptx.Module(text, name)
+    def __init__(self, text: str):
         self.ptx = text
-        self._parameters = {kernel: translated.parameters(kernel) for kernel in translated.kernels}
-        self._lib = _shared_library(translated.cpp())
+        self.translated = ptx.Module(text)
+        _runtime()
+        self._lib = ctypes.CDLL(str(_shared_library(self.translated.cpp())))
 
     def get_function(self, name: str) -> Kernel:
         """The kernel of this name."""
-        if name not in self._parameters:
-            raise KernelError(f"no kernel {name!r}; there are {', '.join(self._parameters)}")
-        return Kernel(self._lib, name, self._parameters[name])
+        if name not in self.translated.parameters:
+            raise KernelError(f"no kernel {name!r}; there are {', '.join(self.translated.parameters)}")
+        return Kernel(self.translated, getattr(self._lib, f"kernel_{name}"), name)
 
 
 class Kernel:
     """A kernel that is called as CuPy's are."""
 
-    def __init__(self, lib: ctypes.CDLL, name: str, sizes: list[int]):
-        self._lib = lib
+    def __init__(self, module: ptx.Module, function: Any, name: str):
+        self._module = module
+        self._function = function
         self.name = name
-        self.sizes = sizes  #: bytes of each parameter
+        self.sizes = [parameter.size for parameter in module.parameters[name].values()]  #: bytes of each parameter
 
     def __call__(
         self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
@@ -153,25 +154,29 @@ class Kernel:
             if value.nbytes != size:
                 raise KernelError(f"{self.name}, argument {position}: {value.nbytes} bytes for a parameter of {size}")
             parameters += bytes(-len(parameters) % size) + value.tobytes()
-        lib, state = self._lib, self._lib.emu_new()
-        lib.emu_opts(state, checks.races, checks.initialised, ORDERS[checks.order], checks.seed)
-        lib.emu_clear(state)
-        lib.emu_prof(state, checks.costs)
+        runtime = _runtime()
+        runtime.set_options(ORDERS[checks.order], checks.seed, checks.races, checks.initialised, checks.costs)
         for start, size, mask, read_only, label in memory.ranges():
-            lib.emu_alloc(state, start, size, mask, read_only, label.encode())
+            runtime.allocate(start, size, mask, read_only, label.encode())
         sizes = [np.array([*extent, 1, 1][:3], np.uint32) for extent in (grid, block)]
-        lib.emu_launch(
-            state, self.name.encode(), sizes[0].ctypes.data, sizes[1].ctypes.data, shared_mem, bytes(parameters) or b"\0"
+        extents = np.array([*self._module.shared, (self._module.dynamic_shared, shared_mem)], np.uint64)
+        runtime.launch(
+            self._function, bytes(parameters), *(size.ctypes.data for size in sizes), extents.ctypes.data, len(extents)
         )
-        text = ctypes.create_string_buffer(1 << 16)
-        lib.emu_errors(state, text, len(text))
-        rows = np.zeros((4096, 6), np.uint64)
-        found = lib.emu_prof_get(state, rows.ctypes.data, len(rows))
-        costs = [
-            Cost(line, "shared" if shared else "global", requests, moved, ideal)
-            for line, _, shared, requests, moved, ideal in rows[:found].tolist()
-        ]
-        return Report(text.value.decode().splitlines(), costs)
+        errors = re.sub(r"@(\d+)@", lambda place: self._place(int(place[1])), runtime.get_reports().decode())
+        return Report(errors.splitlines(), self._costs(runtime) if checks.costs else [])
+
+    def _place(self, where: int) -> str:
+        return self._module.places.get(where, "?")
+
+    def _costs(self, runtime: ctypes.CDLL) -> list[Cost]:
+        rows = np.zeros((len(self._module.places), 5), np.uint64)
+        found = runtime.get_costs(rows.ctypes.data, len(rows))
+        sums: dict[tuple[str, str], list[int]] = {}
+        for where, shared, *counts in rows[:found].tolist():
+            total = sums.setdefault((self._place(where), "shared" if shared else "global"), [0, 0, 0])
+            total[:] = (a + b for a, b in zip(total, counts, strict=True))
+        return [Cost(*place, *counts) for place, counts in sums.items()]
 
 
 class _Memory:
@@ -187,7 +192,9 @@ class _Memory:
         if not isinstance(array, np.ndarray):
             raise KernelError(f"{label}: a NumPy scalar, an array or None is needed, got {type(array).__name__}")
         start, stop = np.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data, array.ctypes.data)
-        self._ranges.append((start, stop, mask.ctypes.data if mask is not None else None, not array.flags.writeable, label))
+        self._ranges.append(
+            (start, stop, mask.ctypes.data if mask is not None else None, not array.flags.writeable, label)
+        )
         return np.uint64(array.ctypes.data)
 
     def ranges(self) -> Iterable[tuple[int, int, int | None, bool, str]]:
@@ -209,27 +216,32 @@ def _cache_folder() -> Path:
     return folder
 
 
-def _shared_library(code: str) -> ctypes.CDLL:
-    headers = b"".join(path.read_bytes() for path in sorted(HERE.glob("*.hpp")))
-    key = hashlib.sha256(code.encode() + headers).hexdigest()[:24]
-    path = _cache_folder() / f"{key}.so"
+def _compiled(code: str, name: str, *options: str) -> Path:
+    """The shared library that g++ makes of C++ code, kept in a folder for temporary files."""
+    key = hashlib.sha256(
+        "\0".join((code, *(path.read_text() for path in sorted(HERE.glob("*.hpp"))), *options)).encode()
+    ).hexdigest()[:24]
+    path = _cache_folder() / f"{name}-{key}.so"
     if not path.exists():
-        written = path.with_suffix(f".{os.getpid()}.so")
-        subprocess.run(
-            ["g++", "-x", "c++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared"]
-            + ["-mavx2", "-mfma", "-mf16c", "-fPIC", f"-I{HERE}", "-", "-o", str(written)],
-            input=code.encode(),
-            check=True,
-        )
+        written = path.with_suffix(f".{os.getpid()}")
+        command = ["g++", "-std=c++17", "-shared", "-fPIC", *options, f"-I{HERE}", "-x", "c++", "-", "-o", str(written)]
+        subprocess.run(command, input=code.encode(), check=True)
         written.rename(path)
-    lib = ctypes.CDLL(str(path))
-    lib.emu_new.restype = ctypes.c_void_p
+    return path
+
+
+def _shared_library(code: str) -> Path:
+    return _compiled(code, "kernels", "-O1", "-mfma", "-ffp-contract=off", "-fno-strict-aliasing", "-frounding-math")
+
+
+@cache
+def _runtime() -> ctypes.CDLL:
+    path = _compiled((HERE / "runtime.cpp").read_text(), "runtime", "-O2")
+    runtime = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)  # kernels find its functions there
     pointer, text, whole, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_int
-    lib.emu_opts.argtypes = [pointer, number, number, number, whole]
-    lib.emu_clear.argtypes = [pointer]
-    lib.emu_alloc.argtypes = [pointer, whole, whole, pointer, number, text]
-    lib.emu_launch.argtypes = [pointer, text, pointer, pointer, whole, text]
-    lib.emu_errors.argtypes = [pointer, text, number]
-    lib.emu_prof.argtypes = [pointer, number]
-    lib.emu_prof_get.argtypes = [pointer, pointer, number]
-    return lib
+    runtime.set_options.argtypes = [number, whole, number, number, number]
+    runtime.allocate.argtypes = [whole, whole, pointer, number, text]
+    runtime.launch.argtypes = [pointer, text, pointer, pointer, pointer, ctypes.c_uint32]
+    runtime.get_reports.restype = text
+    runtime.get_costs.argtypes = [pointer, ctypes.c_uint32]
+    return runtime

@@ -27,6 +27,8 @@ class Compiler:
     """The compiler in one shared library."""
 
     def __init__(self, path: Path):
+        for builtins in path.parent.glob("libnvrtc-builtins.so.*"):  # where the loader would not look
+            ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         self._lib = ctypes.CDLL(str(path))
         self._lib.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()
@@ -48,7 +50,7 @@ class Compiler:
     def resources(self, source: str, name: str, arch: int, options: tuple[str, ...] = ()) -> dict[str, Resources]:
         """What each kernel takes of a multiprocessor of the architecture, as the assembler reports."""
         _, log = self._compile(source, name, (f"-arch=sm_{arch}", "--ptxas-options=-v", *options), "CUBIN")
-        return {match[1]: Resources(match[0]) for match in re.finditer(_REPORT, log)}
+        return {match[1]: Resources(match[0]) for match in _REPORT.finditer(log)}
 
     def _compile(self, source: str, name: str, options: tuple[str, ...], kind: str) -> tuple[bytes, str]:
         program = ctypes.c_void_p()
@@ -80,7 +82,7 @@ class Compiler:
             raise RuntimeError(f"NVRTC: {self._lib.nvrtcGetErrorString(status).decode()}")
 
 
-_REPORT = r"Compiling entry function '(\w+)'.*?\n.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?\n.*?Used .*"
+_REPORT = re.compile(r"Compiling entry function '(\w+)'.*?Used [^\n]*", re.DOTALL)
 
 
 class Resources:

@@ -37,6 +37,9 @@ struct System { // the linear system of a row
             float s[BATCH];
 #pragma unroll
             for (int e = 0; e < BATCH; ++e) y[e] = row_of<residual>(first + e * TEAMS + team);
+            if (residual)
+#pragma unroll
+                for (int e = 0; e < BATCH; ++e) keep(first + e * TEAMS + team, y[e]);
 #pragma unroll
             for (int e = 0; e < BATCH; ++e) s[e] = dot(y[e], v);
 #pragma unroll
@@ -54,12 +57,12 @@ struct System { // the linear system of a row
 
     template <bool first_time> __device__ __forceinline__ Row row_of(int64 k) const {
         if (k >= end) return Row::zero();
-        const bool keep = k - begin < kept;
-        Stored *const place = kept_rows + (k - begin) * WIDTH;
-        if (keep && !first_time) return Row::load(place, lane);
-        const Row y = Row::load(Y + int64(indices[k]) * STRIDE, lane);
-        if (keep) y.store(place, lane);
-        return y;
+        if (!first_time && k - begin < kept) return Row::load(kept_rows + (k - begin) * WIDTH, lane);
+        return Row::load(Y + int64(indices[k]) * STRIDE, lane);
+    }
+
+    __device__ __forceinline__ void keep(int64 k, const Row &y) const {
+        if (k < end && k - begin < kept) y.store(kept_rows + (k - begin) * WIDTH, lane);
     }
 };
 
@@ -91,7 +94,7 @@ extern "C" __global__ void als_cg(
     system.team = lane / TEAM;
     system.lane = lane % TEAM;
 
-    for (int i = blockIdx.x * warps + warp; i < n; i += gridDim.x * warps) {
+    for (int64 i = blockIdx.x * warps + warp; i < n; i += gridDim.x * warps) {
         const int u = rows[i];
         Stored *const x_u = X + int64(u) * STRIDE;
         system.begin = indptr[u];

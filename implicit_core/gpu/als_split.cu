@@ -34,7 +34,7 @@ extern "C" __global__ void als_chunks(
     float *partial) {                                                          // (n, FLOAT_STRIDE)
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
     const int team = threadIdx.x % 32 / TEAM, lane = threadIdx.x % TEAM, column = blockIdx.y * PANEL;
-    for (int c = blockIdx.x * warps + warp; c < n; c += gridDim.x * warps) {
+    for (int64 c = blockIdx.x * warps + warp; c < n; c += gridDim.x * warps) {
         const float *const v = V + int64(owners[c]) * FLOAT_STRIDE;
         const int64 end = stops[c];
         Panel out = Panel::zero();
@@ -62,7 +62,7 @@ extern "C" __global__ void als_chunks(
             }
         }
         out.sum_teams();
-        if (team == 0) out.store(partial + int64(c) * FLOAT_STRIDE, lane, column);
+        if (team == 0) out.store(partial + c * FLOAT_STRIDE, lane, column);
     }
 }
 

@@ -9,6 +9,7 @@
 
 typedef unsigned long long Bits;
 constexpr int COLUMNS = (FACTORS + 31) / 32; // of a lane
+constexpr bool HELD = COLUMNS <= 16;         // a lane's columns stay in registers; or else they are read again
 
 struct Draw {
     Bits first, second;
@@ -37,6 +38,16 @@ __device__ __forceinline__ float relaxed(const float *p) { // others may add to 
     return x;
 }
 
+struct Column { // of the three rows of a step
+    float x, liked, disliked;
+
+    __device__ __forceinline__ void read(const float *x_row, const float *liked_row, const float *disliked_row, int f) {
+        x = relaxed(x_row + f);
+        liked = relaxed(liked_row + f);
+        disliked = relaxed(disliked_row + f);
+    }
+};
+
 // Steps for draws first .. first + n of an epoch. Adds to counts[0] how many triples were in the right order before
 // their step, and to counts[1] how many draws were of no use.
 extern "C" __global__ void bpr(
@@ -51,23 +62,23 @@ extern "C" __global__ void bpr(
     for (int64 i = int64(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32; i < n; i += warps) {
         const Draw draw = philox(key, epoch, first + i);
         const int64 entry = __umul64hi(draw.first, entries), other = __umul64hi(draw.second, entries);
-        const int user = users[entry], liked = indices[entry], disliked = indices[other];
-        if (liked == disliked || (verify && contains(indices, indptr[user], indptr[user + 1], disliked))) {
+        const int user = users[entry], liked_item = indices[entry], disliked_item = indices[other];
+        if (liked_item == disliked_item ||
+            (verify && contains(indices, indptr[user], indptr[user + 1], disliked_item))) {
             ++skipped;
             continue;
         }
         float *const x_row = X + int64(user) * STRIDE;
-        float *const liked_row = Y + int64(liked) * STRIDE, *const disliked_row = Y + int64(disliked) * STRIDE;
-        float x[COLUMNS], a[COLUMNS], b[COLUMNS], score = 0;
+        float *const liked_row = Y + int64(liked_item) * STRIDE;
+        float *const disliked_row = Y + int64(disliked_item) * STRIDE;
+        Column held[HELD ? COLUMNS : 1];
+        float score = 0;
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c) {
-            const int f = lane + 32 * c;
-            x[c] = a[c] = b[c] = 0;
-            if (f >= FACTORS) continue;
-            x[c] = relaxed(x_row + f);
-            a[c] = relaxed(liked_row + f);
-            b[c] = relaxed(disliked_row + f);
-            score += x[c] * (a[c] - b[c]);
+            Column &column = held[HELD ? c : 0];
+            if (lane + 32 * c >= FACTORS) continue;
+            column.read(x_row, liked_row, disliked_row, lane + 32 * c);
+            score += column.x * (column.liked - column.disliked);
         }
 #pragma unroll
         for (int offset = 16; offset > 0; offset /= 2) score += __shfl_xor_sync(ALL, score, offset);
@@ -76,10 +87,13 @@ extern "C" __global__ void bpr(
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c) {
             const int f = lane + 32 * c;
+            Column &column = held[HELD ? c : 0];
             if (f >= FACTORS) continue;
-            if (f < FACTORS - 1) atomicAdd(x_row + f, rate * (z * (a[c] - b[c]) - regularization * x[c]));
-            atomicAdd(liked_row + f, rate * (z * x[c] - regularization * a[c]));
-            atomicAdd(disliked_row + f, rate * (-z * x[c] - regularization * b[c]));
+            if (!HELD) column.read(x_row, liked_row, disliked_row, f);
+            const float x = column.x, liked = column.liked, disliked = column.disliked;
+            if (f < FACTORS - 1) atomicAdd(x_row + f, rate * (z * (liked - disliked) - regularization * x));
+            atomicAdd(liked_row + f, rate * (z * x - regularization * liked));
+            atomicAdd(disliked_row + f, rate * (-z * x - regularization * disliked));
         }
     }
     if (lane == 0) {

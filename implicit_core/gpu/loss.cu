@@ -12,7 +12,7 @@ extern "C" __global__ void stored_error(
     double *errors) {                                                          // n
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
     const int team = threadIdx.x % 32 / TEAM, lane = threadIdx.x % TEAM;
-    for (int c = blockIdx.x * warps + warp; c < n; c += gridDim.x * warps) {
+    for (int64 c = blockIdx.x * warps + warp; c < n; c += gridDim.x * warps) {
         const Stored *const x = X + int64(owners[c]) * STRIDE;
         const int64 end = stops[c];
         double error = 0;

@@ -109,17 +109,17 @@ extern "C" __global__ void topk_select(
     Best best = {buffer, &count, &threshold, k, capacity};
     const float *const row = scores + blockIdx.y * pitch;
     const Excluded excluded(indptr, indices, dropped, n_dropped);
-    const int begin = blockIdx.x * length, end = n - begin < length ? n : begin + length;
+    const int64 begin = int64(blockIdx.x) * length, end = begin + length < n ? begin + length : n;
     best.start();
-    for (int first = begin; first < end; first += STEP) {
-        const int column = first + 4 * threadIdx.x;
+    for (int64 first = begin; first < end; first += STEP) {
+        const int64 column = first + 4 * threadIdx.x;
         if (column < end) {
             const float4 four = *reinterpret_cast<const float4 *>(row + column);
             const float score[] = {four.x, four.y, four.z, four.w};
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 if (column + c >= end) continue;
-                const int id = ids ? ids[column + c] : column + c;
+                const int id = ids ? ids[column + c] : int(column + c);
                 Key key = key_of(norms ? score[c] / norms[column + c] : score[c], id);
                 if (key > threshold && excluded.has(id)) key = key_of(LOWEST, id);
                 best.add(key);
@@ -142,8 +142,8 @@ extern "C" __global__ void topk_merge(
     Best best = {buffer, &count, &threshold, k, capacity};
     const Key *const row = keys + int64(blockIdx.x) * n;
     best.start();
-    for (int first = 0; first < n; first += STEP) {
-        for (int i = first + threadIdx.x; i < n && i < first + STEP; i += THREADS) best.add(row[i]);
+    for (int64 first = 0; first < n; first += STEP) {
+        for (int64 i = first + threadIdx.x; i < n && i < first + STEP; i += THREADS) best.add(row[i]);
         best.step();
     }
     best.sort(count);
@@ -159,8 +159,8 @@ extern "C" __global__ void topk_keys(
     const int *indices, const int *dropped, int n_dropped,
     Key *keys) {                                                               // (rows, n)
     const Excluded excluded(indptr, indices, dropped, n_dropped);
-    for (int i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
-        const int id = ids ? ids[i] : i;
+    for (int64 i = int64(blockIdx.x) * THREADS + threadIdx.x; i < n; i += int64(gridDim.x) * THREADS) {
+        const int id = ids ? ids[i] : int(i);
         const float score = scores[blockIdx.y * pitch + i];
         keys[int64(blockIdx.y) * n + i] =
             key_of(excluded.has(id) ? LOWEST : norms ? score / norms[i] : score, id);

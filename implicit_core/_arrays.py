@@ -32,6 +32,10 @@ ARRAYS = (np.ndarray,)  #: types of arrays that the device takes
 SPEED = 1.0  #: how fast the device is, roughly, in units of a CPU
 
 
+def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
+    """Do nothing: the memory of the host is for its system to hand out."""
+
+
 def to_device(counts: Counts) -> Counts:
     """A matrix in the memory of the device; ``indptr`` is on the host always."""
     return counts

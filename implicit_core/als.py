@@ -222,6 +222,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         ValueError
             The model has factors of another shape, a parameter is out of range, or a value is negative and
             ``unobserved_weight`` is set.
+        MemoryError
+            The GPU has not enough memory; the message says how much is needed.
         """
         self._check_parameters()
         objective = self._objective()
@@ -231,6 +233,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         for counts in (Cui, Ciu):
             objective.ridge(counts, counts.shape[1])  # refuses parameters that are too large together
         total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
+        self._check_room(Cui, self.factors, 2)
         Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
         self._initialize(*matrix.shape)
         callback = callback or self.fit_callback

@@ -49,7 +49,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         Seed of the initial factors and of the draws.
     deterministic : bool, default True
         Take steps in an order that gives the same bits for any number of threads. False lets threads race, which is
-        a little faster and gives another result each time.
+        a little faster and gives another result each time, as on a GPU always.
 
     Attributes
     ----------
@@ -133,9 +133,12 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
             A value is NaN or infinite, or the factors became so.
         ValueError
             The model has factors of another shape, or a parameter is out of range.
+        MemoryError
+            The GPU has not enough memory; the message says how much is needed.
         """
         self._check_parameters()
         counts = to_counts(confidences(check_csr(user_items), 1.0, "user_items"))
+        self._check_room(counts, self.factors + 1, 1)
         random = check_random_state(self.random_state)
         self._initialize(random, counts)
         key = int(random.integers(2**64, dtype=np.uint64))

@@ -39,6 +39,7 @@ class MatrixFactorizationBase(RecommenderBase):
     """
 
     device = "cpu"
+    dtype: Any  #: of the factors
     _saved: ClassVar[tuple[str, ...]] = ()  #: names of the attributes that a file holds beside the factors
 
     def __init__(self, num_threads: int = 0) -> None:
@@ -384,6 +385,11 @@ class MatrixFactorizationBase(RecommenderBase):
                 f"fit goes on from the factors of the model, so {side} must have shape {shape}, got "
                 f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
             )
+
+    def _check_room(self, counts: Counts, width: int, orders: int) -> None:
+        """Raise MemoryError if training needs more memory than the device has; see the function of the kernels."""
+        sides = sum(getattr(self, side) is None for side in ("user_factors", "item_factors"))
+        self._kernels.check_room(counts, width, self.dtype, sides, orders)
 
     def _writable(self, side: str, shape: tuple[int, int]) -> Factors:
         """Factors to go on from in a fit, as an array that a kernel may write: the model's own where that will do."""

@@ -17,6 +17,7 @@ from implicit_core._arrays import (  # noqa: F401  # factors on the host are wha
     NO_SCORE,
     SPEED,
     as_factors,
+    check_room,
     found_only,
     put,
     squared_norms,

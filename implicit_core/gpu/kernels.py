@@ -25,6 +25,7 @@ ARRAYS = (np.ndarray, cp.ndarray)
 SPEED = 1e4  #: a call does what a GPU does in about a second
 
 WORK_BYTES = 2**28  #: bound on the work space of a function
+ALLOCATION = 512  #: bytes that an array takes at least
 SECTOR = 32  #: bytes that memory moves at once, of which rows take a whole number
 WARPS = 4  #: of a block, where a warp does a row
 WIDE = 96  #: factors from which on blocks of als_cg have twice as many, to share the gram matrix
@@ -171,6 +172,45 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
 
 
 # Entries of a matrix
+
+
+def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
+    """Raise MemoryError, with what is needed, where training does not fit into the memory that is free.
+
+    Parameters
+    ----------
+    counts : Counts
+        The matrix to train on.
+    width : int
+        Columns of the factors.
+    dtype : dtype
+    sides : int
+        How many elements of the shape of ``counts`` need factors that are not on the device yet.
+    orders : int
+        2 if the entries are needed by column too.
+    """
+    parts = training_bytes(counts.shape, len(counts.indices), width, dtype, sides, orders)
+    free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
+    if sum(parts) > free:
+        factors, entries, work = (f"{part / 1e9:.3g} GB" for part in parts)
+        raise MemoryError(
+            f"training needs {sum(parts) / 1e9:.3g} GB of the memory of the GPU ({factors} for factors, {entries} for "
+            f"entries, {work} of work space), and {free / 1e9:.3g} GB are free; take fewer factors, or use_gpu=False"
+        )
+
+
+def training_bytes(
+    shape: tuple[int, int], entries: int, width: int, dtype: DTypeLike, sides: int = 2, orders: int = 2
+) -> tuple[int, int, int]:
+    """Most bytes of device memory that training takes for new factors, for entries, and as work space."""
+    kind, rows = np.dtype(dtype), sum(shape)
+    padded = _stride(width, np.dtype(np.float32))
+    work = 32 * padded * rows + 8 * width * padded * (2 + rows // GRAM_ROWS) + 40 * (rows + entries // CHUNK)
+    return (
+        sum(shape[2 - sides :]) * _stride(width, kind) * kind.itemsize,
+        orders * 8 * entries + 16 * (rows + 2) + 4 * ALLOCATION * orders,
+        min(work + 16 * ALLOCATION, WORK_BYTES),
+    )
 
 
 class DeviceCounts(Counts):
@@ -448,7 +488,7 @@ def topk(
     pitch = -(-columns // 8) * 8
     selected = found <= TOPK_KEYS - TOPK_STEP
     queries = writable(queries, np.float32)
-    for rows in _pieces(n, 4 * pitch if selected else 4 * pitch + 24 * columns, MOST_GRID_Y):
+    for rows in _pieces(n, 4 * pitch + (16 * k if selected else 24 * columns), MOST_GRID_Y):
         asked = _padded(queries)[rows]
         table = cp.empty((len(asked), pitch), dtype=np.float32)
         tiles = (-(-columns // TILE), -(-len(asked) // TILE))

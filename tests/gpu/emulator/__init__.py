@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -67,6 +68,13 @@ class Report:
 
     errors: list[str]
     costs: list[Cost] = field(default_factory=list)
+
+
+def missing() -> str:
+    """What :func:`load` needs and this machine lacks, with the command that mends it; empty if nothing."""
+    if nvrtc.library() is None:
+        return "NVRTC is missing; pip install nvidia-cuda-nvrtc-cu12==12.9.86"
+    return "" if shutil.which("g++") else "g++ is missing"
 
 
 default = Checks()  #: of launches that give none; tests may replace it

@@ -57,21 +57,23 @@ inline float op_fma_rm(float a, float b, float c) { // rounds down; exact in dou
     return result;
 }
 
-template <class T> inline T op_div(T a, T b) { return b == 0 ? T(-1) : T(a / b); }
+template <class T> inline T op_div(T a, T b) { // by zero: not defined by PTX
+    return b == 0 ? T(-1) : std::is_signed<T>::value && b == T(-1) ? T(-Unsigned<T>(a)) : T(a / b);
+}
 template <class T> inline T op_div_rn(T a, T b) { return a / b; }
 template <class T> inline T op_rcp_rn(T a) { return 1 / a; }
 
 inline float flushed(float x) { return std::fabs(x) < 1.17549435e-38f ? std::copysign(0.0f, x) : x; }
 inline float op_ex2_approx_ftz(float a) { return flushed(std::exp2(flushed(a))); }
 
-template <class T> inline T op_min(T a, T b) {
-    if constexpr (is_float<T>) return std::fmin(a, b);
-    return std::min(a, b);
+// Of floats: a number rather than NaN, and -0 is less than 0.
+template <class T> inline bool less(T a, T b) {
+    if constexpr (is_float<T>)
+        if (a == b) return std::signbit(a) && !std::signbit(b);
+    return a < b;
 }
-template <class T> inline T op_max(T a, T b) {
-    if constexpr (is_float<T>) return std::fmax(a, b);
-    return std::max(a, b);
-}
+template <class T> inline T op_min(T a, T b) { return a != a || less(b, a) ? b : a; }
+template <class T> inline T op_max(T a, T b) { return a != a || less(a, b) ? b : a; }
 template <class T> inline T op_neg(T a) {
     if constexpr (is_float<T>) return -a;
     return T(-Unsigned<T>(a));

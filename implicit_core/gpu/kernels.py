@@ -140,10 +140,14 @@ def squared_norms(factors: Factors) -> Any:
     """Squared L2 norms of rows in float64, on the device."""
     norms = cp.empty(len(factors), dtype=np.float64)
     for rows in _pieces(len(factors), 16 * factors.shape[1]):
-        wide = factors[rows].astype(np.float64)
-        wide *= wide
-        norms[rows] = wide.sum(axis=1)
+        norms[rows] = _sums_of_squares(factors[rows])
     return norms
+
+
+def _sums_of_squares(factors: Factors) -> Any:
+    wide: Any = factors.astype(np.float64)
+    wide *= wide
+    return wide.sum(axis=1)
 
 
 def _pieces(n: int, each: int, most: int = 2**31 - 1) -> Iterator[slice]:
@@ -157,18 +161,22 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     """YᵀY in float64, on the host."""
     rows, factors = Y.shape
     total = cp.zeros((factors, factors), dtype=np.float64)
-    width, tiles = _stride(factors, np.dtype(np.float32)), -(-factors // TILE)
-    padded = _padded(Y)
+    width, padded = _stride(factors, np.dtype(np.float32)), _padded(Y)
     for part in _pieces(-(-rows // GRAM_ROWS), 4 * factors * width, MOST_GRID_Y):
-        n = part.stop - part.start
-        partial = cp.zeros((n, factors, width), dtype=np.float32)  # tiles below the diagonal are not computed
-        its_rows = padded[part.start * GRAM_ROWS : part.stop * GRAM_ROWS]
-        args = (its_rows, np.int64(len(its_rows)), np.int32(GRAM_ROWS), partial)
-        launch("matrix", "gram", _options(Y), (tiles, tiles, n), TILE_THREADS, args)
-        total += partial[:, :, :factors].sum(axis=0, dtype=np.float64)
+        total += _partial_gram(padded[part.start * GRAM_ROWS : part.stop * GRAM_ROWS], _options(Y), width)
     upper = np.triu(total.get())
     whole: NDArray[np.float64] = upper + np.triu(upper, 1).T
     return whole
+
+
+def _partial_gram(padded: Any, options: dict[str, int], width: int) -> Any:
+    """The tiles on and above the diagonal of the gram matrix of some rows."""
+    factors, slices = options["FACTORS"], -(-len(padded) // GRAM_ROWS)
+    tiles = -(-factors // TILE)
+    partial = cp.zeros((slices, factors, width), dtype=np.float32)
+    args = (padded, np.int64(len(padded)), np.int32(GRAM_ROWS), partial)
+    launch("matrix", "gram", options, (tiles, tiles, slices), TILE_THREADS, args)
+    return partial[:, :, :factors].sum(axis=0, dtype=np.float64)
 
 
 # Entries of a matrix
@@ -307,10 +315,12 @@ def least_squares(
     factors, steps = X.shape[1], X.shape[1] if cg_steps is None else cg_steps
     problem = _Problem(counts, X, Y, _on_device(gram, factors), cp.asarray(diag.astype(np.float32)), policy, steps)
     lengths = np.diff(counts.indptr[start : stop + 1])
-    longest = LONG_ROW if _shared(factors, 0, 0) <= limits().shared_per_block else 0
-    for bin_ in _bins(counts, start, stop, longest):
-        _solve_rows(problem, bin_)
-    _solve_split(problem, start + np.flatnonzero(lengths > longest))
+    if _shared(factors, 0, 0) <= limits().shared_per_block:
+        for bin_ in _bins(counts, start, stop, LONG_ROW):
+            _solve_rows(problem, bin_)
+        _solve_split(problem, start + np.flatnonzero(lengths > LONG_ROW))
+    else:
+        _solve_split(problem, np.arange(start, stop))
 
 
 class _Problem(NamedTuple):
@@ -436,22 +446,24 @@ def _panels(factors: int) -> int:
 
 def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float:
     """Σ of what the stored entries add to the squared error; see :func:`implicit_core._arrays.stored_error`."""
-    counts = to_device(counts)
-    problem = _Problem(counts, X, Y, None, None, policy, 0)
-    lengths, total = np.diff(counts.indptr), 0.0
-    for run in _runs(32 * -(-lengths // CHUNK), WORK_BYTES):
-        _, owners, starts, stops = map(cp.asarray, _chunks(counts.indptr, np.arange(run.start, run.stop)))
-        if len(owners) == 0:
-            continue
-        owners += np.int32(run.start)
-        errors = cp.empty(len(owners), dtype=np.float64)
-        args = (
-            *(np.int32(len(owners)), owners, starts, stops, *problem.entry_args),
-            *(_padded(X), _padded(Y), errors),
-        )
-        launch("loss", "stored_error", _options(X), (_grid(len(owners)),), WARP * WARPS, args)
-        total += float(errors.sum())
-    return total
+    problem = _Problem(to_device(counts), X, Y, None, None, policy, 0)
+    chunks = -(-np.diff(counts.indptr) // CHUNK)
+    return sum(_error_of(problem, np.arange(run.start, run.stop)) for run in _runs(32 * chunks, WORK_BYTES))
+
+
+def _error_of(problem: _Problem, rows: NDArray[np.int64]) -> float:
+    """What the entries of consecutive rows add."""
+    _, owners, starts, stops = map(cp.asarray, _chunks(problem.counts.indptr, rows))
+    if len(owners) == 0:
+        return 0.0
+    owners += np.int32(rows[0])
+    errors = cp.empty(len(owners), dtype=np.float64)
+    args = (
+        *(np.int32(len(owners)), owners, starts, stops, *problem.entry_args),
+        *(_padded(problem.X), _padded(problem.Y), errors),
+    )
+    launch("loss", "stored_error", _options(problem.X), (_grid(len(owners)),), WARP * WARPS, args)
+    return float(errors.sum())
 
 
 # The best items
@@ -484,30 +496,40 @@ def topk(
     found = min(k, columns)
     if n == 0 or found == 0:
         return ids, scores
-    dropped = NULL if drop is None else cp.asarray(drop)
-    pitch = -(-columns // 8) * 8
-    selected = found <= TOPK_KEYS - TOPK_STEP
-    queries = writable(queries, np.float32)
-    for rows in _pieces(n, 4 * pitch + (16 * k if selected else 24 * columns), MOST_GRID_Y):
-        asked = _padded(queries)[rows]
-        table = cp.empty((len(asked), pitch), dtype=np.float32)
-        tiles = (-(-columns // TILE), -(-len(asked) // TILE))
-        candidates = NULL if index.ids is None else index.ids
-        args = (asked, np.int32(len(asked)), _padded(index.factors), candidates, np.int32(columns), table, np.int64(pitch))
-        launch("matrix", "product", _options(index.factors), tiles, TILE_THREADS, args)
-        given = (
-            *(candidates, NULL if index.norms is None else index.norms, *_pairs(exclude, rows)),
-            *(dropped, np.int32(0 if drop is None else len(drop))),
-        )
-        best = (_select if selected else _sort)(table, columns, found, given)
+    dropped = (NULL, np.int32(0)) if drop is None else (cp.asarray(drop), np.int32(len(drop)))
+    queries = _padded(writable(queries, np.float32))
+    for rows in _pieces(n, _each_query(columns, found), MOST_GRID_Y):
+        excluded = (NULL, NULL) if exclude is None else _pairs(exclude, rows)
+        best = _best(queries[rows], index, columns, found, (*excluded, *dropped))
         ids[rows, :found], scores[rows, :found] = (part.get() for part in best)
+        del best, excluded  # before the next ones come
     return ids, scores
 
 
-def _pairs(exclude: Counts | None, rows: slice) -> tuple[Any, Any]:
+def _each_query(columns: int, k: int) -> int:
+    """Bytes of work space for a query."""
+    return 4 * (columns + 7) + (16 * k if _selects(k) else 24 * columns + 16 * k)
+
+
+def _selects(k: int) -> bool:
+    """Whether so few results are wanted that a block keeps them in shared memory."""
+    return k <= TOPK_KEYS - TOPK_STEP
+
+
+def _best(queries: Any, index: Index, columns: int, k: int, excluded: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Ids and scores of the k best candidates per query, on the device."""
+    pitch = -(-columns // 8) * 8
+    table = cp.empty((len(queries), pitch), dtype=np.float32)
+    tiles = (-(-columns // TILE), -(-len(queries) // TILE))
+    candidates = NULL if index.ids is None else index.ids
+    args = (queries, np.int32(len(queries)), _padded(index.factors), candidates, np.int32(columns), table, np.int64(pitch))
+    launch("matrix", "product", _options(index.factors), tiles, TILE_THREADS, args)
+    given = (candidates, NULL if index.norms is None else index.norms, *excluded)
+    return (_select if _selects(k) else _sort)(table, columns, k, given)
+
+
+def _pairs(exclude: Counts, rows: slice) -> tuple[Any, Any]:
     """Where rows of a matrix have entries: row pointers and columns."""
-    if exclude is None:
-        return NULL, NULL
     indptr = exclude.indptr[rows.start : rows.stop + 1]
     return cp.asarray(indptr - indptr[0]), cp.asarray(exclude.indices[indptr[0] : indptr[-1]])
 

@@ -107,8 +107,7 @@ class Launcher:
             *problem.policy_args(), X, frozen(self.padded(problem.Y)), frozen(self.padded(problem.gram, np.float32)),
             frozen(problem.diag), np.int32(steps), np.int32(kept), shared_mem=shared,
         )  # fmt: skip
-        assert not X[:, self.factors :].any()
-        return X[:, : self.factors]
+        return unpadded(X, self.factors)
 
     def als_split(
         self, problem: Problem, steps: int = 3, chunk: int = 16, warps: int = 4, grid: int = 3
@@ -166,8 +165,7 @@ class Launcher:
             "product", (-(-n // 64), -(-len(A) // 64)), 256, frozen(self.padded(A, np.float32)), np.int32(len(A)),
             frozen(self.padded(B)), ids, np.int32(n), C, np.int64(pitch),
         )  # fmt: skip
-        assert not C[:, n:].any()
-        return C[:, :n]
+        return unpadded(C, n)
 
     def topk(self, case: Ranking, k: int, parts: int = 1) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Ids and scores of the k best columns of each row."""
@@ -211,9 +209,7 @@ class Launcher:
             "bpr", grid, 32 * warps, np.uint64(BPR_KEY), np.uint32(BPR_EPOCH), np.int64(first), np.int64(n), indptr,
             rows_of(counts), indices, np.int64(len(indices)), X, Y, *map(np.float32, rates), np.int32(verify), seen,
         )  # fmt: skip
-        assert not X[:, self.factors :].any()
-        assert not Y[:, self.factors :].any()
-        return X[:, : self.factors], Y[:, : self.factors], seen.tolist()
+        return unpadded(X, self.factors), unpadded(Y, self.factors), seen.tolist()
 
 
 CONFIDENCE = Policy(1.5)
@@ -334,6 +330,17 @@ def rows_of(counts: Counts) -> NDArray[np.int32]:
     return np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
 
 
+class PaddingError(AssertionError):
+    """A kernel has written to the padding of rows."""
+
+
+def unpadded(rows: NDArray[Any], width: int) -> NDArray[Any]:
+    """Rows without their padding, which must be zero."""
+    if rows[:, width:].any():
+        raise PaddingError
+    return rows[:, :width]
+
+
 def aligned(array: NDArray[Any]) -> NDArray[Any]:
     """A copy that starts at a multiple of 256 bytes, as device memory does."""
     room = np.empty(array.nbytes + 256, np.uint8)
@@ -347,6 +354,24 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     """The array, not to be written to by a kernel."""
     array.flags.writeable = False
     return array
+
+
+def bpr_steps(
+    given: Problem, n: int, first: int, verify: bool, rate: float, regularization: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
+    """What Launcher.bpr must make, by the steps one after another in double precision."""
+    X, Y = given.X.astype(np.float64), given.Y.astype(np.float64)
+    draws = np.arange(first, first + n, dtype=np.uint64)
+    triples, skip = _arrays.bpr_draws(given.counts, rows_of(given.counts), BPR_KEY, BPR_EPOCH, draws, verify)
+    correct = 0
+    for u, i, j in triples[~skip]:
+        x, liked, disliked = X[u].copy(), Y[i].copy(), Y[j].copy()
+        z = 1 / (1 + np.exp(x @ (liked - disliked)))
+        correct += int(z < 0.5)
+        X[u, :-1] += rate * (z * (liked - disliked) - regularization * x)[:-1]
+        Y[i] += rate * (z * x - regularization * liked)
+        Y[j] += rate * (-z * x - regularization * disliked)
+    return X, Y, [correct, int(skip.sum())]
 
 
 def error_of_float32(given: Problem, steps: int) -> float:

@@ -5,7 +5,7 @@ import launches
 import numpy as np
 import pytest
 from emulator import Checks
-from launches import BPR_EPOCH, BPR_KEY, EVERYTHING, Launcher, Problem, relative_error
+from launches import EVERYTHING, Launcher, relative_error
 
 from implicit_core import _arrays
 from implicit_core._typing import Policy
@@ -220,22 +220,6 @@ def bpr_problem(factors):
     return given
 
 
-def bpr_steps(given: Problem, n: int, first: int, verify: bool, rate: float, regularization: float):
-    """The steps one after another, in double precision."""
-    X, Y = given.X.astype(np.float64), given.Y.astype(np.float64)
-    draws = np.arange(first, first + n, dtype=np.uint64)
-    triples, skip = _arrays.bpr_draws(given.counts, launches.rows_of(given.counts), BPR_KEY, BPR_EPOCH, draws, verify)
-    correct = 0
-    for u, i, j in triples[~skip]:
-        x, liked, disliked = X[u].copy(), Y[i].copy(), Y[j].copy()
-        z = 1 / (1 + np.exp(x @ (liked - disliked)))
-        correct += int(z < 0.5)
-        X[u, :-1] += rate * (z * (liked - disliked) - regularization * x)[:-1]
-        Y[i] += rate * (z * x - regularization * liked)
-        Y[j] += rate * (-z * x - regularization * disliked)
-    return X, Y, [correct, int(skip.sum())]
-
-
 @pytest.mark.parametrize("arch", launches.architectures())
 @pytest.mark.parametrize("factors", [1, 17, 65, 101, 600])
 class TestBPR:
@@ -245,7 +229,7 @@ class TestBPR:
             launch = Launcher(factors, arch=arch)
             X, Y, seen = launch.bpr(given, 1000, first, verify)
             assert launch.errors == []
-            expected_X, expected_Y, expected_seen = bpr_steps(given, 1000, first, verify, 0.05, 0.01)
+            expected_X, expected_Y, expected_seen = launches.bpr_steps(given, 1000, first, verify, 0.05, 0.01)
             assert seen == expected_seen
             np.testing.assert_allclose(X, expected_X, atol=2e-6)
             np.testing.assert_allclose(Y, expected_Y, atol=2e-6)
@@ -253,7 +237,7 @@ class TestBPR:
     def test_warps_side_by_side_draw_the_same_and_lose_no_addition(self, factors, arch):
         given = bpr_problem(factors)
         rate = 1e-4  # so small that what one step does is nothing to another
-        expected_X, expected_Y, expected_seen = bpr_steps(given, 1000, 0, True, rate, 0.0)
+        expected_X, expected_Y, expected_seen = launches.bpr_steps(given, 1000, 0, True, rate, 0.0)
         for checks in SCHEDULES:
             launch = Launcher(factors, arch=arch, checks=checks)
             X, Y, seen = launch.bpr(given, 1000, warps=4, grid=9, rates=(rate, 0.0))

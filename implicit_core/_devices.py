@@ -31,7 +31,7 @@ def refusal(lacking: str) -> str:
 def is_float64(parameters: Mapping[str, Any]) -> bool:
     """Whether the parameters of a model ask for factors of float64."""
     try:
-        return np.dtype(parameters.get("dtype", np.float32)) == np.float64
+        return bool(np.dtype(parameters.get("dtype", np.float32)) == np.float64)
     except TypeError:  # what is no type at all is refused where parameters are checked
         return False
 

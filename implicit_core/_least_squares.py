@@ -185,7 +185,7 @@ def calculate_loss(
 
 def _checked(kernels: Kernels, objective: Objective, Cui: Matrix, X: Factors, Y: Factors) -> Counts:
     for name, factors in (("X", X), ("Y", Y)):
-        if not isinstance(factors, kernels.ARRAYS) or factors.dtype.kind not in "biuf":
+        if not kernels.is_array(factors) or factors.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an ndarray of real numbers, got {type(factors).__name__}")
     matrix = objective.confidences(check_csr(Cui, "Cui"), "Cui")
     if np.ndim(X) != 2 or np.ndim(Y) != 2 or X.shape[1] != Y.shape[1] or matrix.shape != (len(X), len(Y)):

@@ -293,7 +293,7 @@ class ApproximateModel(RecommenderBase):
         kernels = self.model._kernels
         if not approximate:
             return kernels
-        exact = kernels if self.model.device == "cpu" else kernels_of("cpu")  # an index is on the host, and so are items
+        exact = kernels if self.model.device == "cpu" else kernels_of("cpu")  # an index finds items on the host
         return _ApproximateSearch(exact, partial(self._candidates, kind), self._overfetch, self._on_host)
 
     def _on_host(self, factors: Any) -> Factors:

@@ -10,12 +10,14 @@ HAS_CUDA: bool  #: whether models can be trained on a GPU; found out when it is 
 HAS_RMM = False  #: kept since callers of ``implicit`` look at it; RMM is never needed
 
 OLDEST_CUPY = (13, 0)
-OLDEST_DEVICE = 70  #: compute capability times ten: Volta, the first whose threads of a warp make progress by themselves
+OLDEST_DEVICE = 70  #: compute capability times ten: Volta, the first whose threads of a warp are independent
 NVRTC_13_FROM = 75  #: the oldest that NVRTC 13 compiles for
 
 _CUDA_NAMES = frozenset(
-    ("COOMatrix", "CSRMatrix", "IntVector", "KnnQuery", "LeastSquaresSolver", "Matrix", "RandomState")
-    + ("calculate_norms", "get_device_count")
+    (
+        *("COOMatrix", "CSRMatrix", "IntVector", "KnnQuery", "LeastSquaresSolver", "Matrix", "RandomState"),
+        *("calculate_norms", "get_device_count"),
+    )
 )
 _INSTALL = 'pip install "implicit-core[gpu]" (or [gpu-cu13] for CUDA 13)'
 _NO_DRIVER = 35  # cudaErrorInsufficientDriver

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cupy as cp
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -17,6 +16,7 @@ from implicit_core._checks import check_count, check_ids
 from implicit_core._least_squares import Objective
 from implicit_core._typing import Counts, Policy, Scores
 from implicit_core.gpu import kernels
+from implicit_core.gpu._cupy import cp
 from implicit_core.utils import check_csr, check_sparse, to_counts
 
 __all__ = [
@@ -38,7 +38,7 @@ class Matrix:
     Parameters
     ----------
     X : array, optional
-        Two-dimensional, of float32 or float16. An array of the GPU is shared, not copied; None makes a matrix of no rows.
+        Two-dimensional, of float32 or float16. An array of the GPU is shared, not copied; None makes one of no rows.
 
     Attributes
     ----------
@@ -198,7 +198,8 @@ class KnnQuery:
             index = index._replace(norms=cp.ascontiguousarray(_array(item_norms).reshape(-1).astype(np.float32)))
         queries = kernels.as_factors(_array(m))
         if queries.shape[1] != index.factors.shape[1]:
-            raise ValueError(f"items and m must have the same width, got {index.factors.shape[1]} and {queries.shape[1]}")
+            widths = f"{index.factors.shape[1]} and {queries.shape[1]}"
+            raise ValueError(f"items and m must have the same width, got {widths}")
         drop = None if item_filter is None else np.unique(item_filter.to_numpy())
         exclude: Counts | None = None if query_filter is None else query_filter.counts
         if exclude is not None and exclude.shape[0] != len(queries):
@@ -247,7 +248,8 @@ class LeastSquaresSolver:
         held = kernels.as_factors(x)
         fixed = kernels.writable(_array(Y), held.dtype)
         if counts.shape != (len(held), len(fixed)) or held.shape[1] != fixed.shape[1]:
-            raise ValueError(f"shapes {counts.shape}, {held.shape} and {fixed.shape} of cui, X and Y do not go together")
+            shapes = f"{counts.shape}, {held.shape} and {fixed.shape}"
+            raise ValueError(f"shapes {shapes} of cui, X and Y do not go together")
         gram, diag = _host(YtY), np.zeros(len(held), dtype=np.float32)
         steps = check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
         kernels.least_squares(counts, held, fixed, gram, diag, Policy(), steps, slice(None))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import cupy as cp
 import numpy as np
 
+from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._sources import source
 
 FREE_SHARED = 48 * 1024  #: bytes of shared memory that a block may have without asking
@@ -45,7 +45,13 @@ def _module(file: str, defines: tuple[str, ...]) -> Any:
 
 
 def launch(
-    file: str, name: str, defines: dict[str, int], grid: tuple[int, ...], threads: int, args: tuple[Any, ...], shared: int = 0
+    file: str,
+    name: str,
+    defines: dict[str, int],
+    grid: tuple[int, ...],
+    threads: int,
+    args: tuple[Any, ...],
+    shared: int = 0,
 ) -> None:
     """Run kernel ``name`` of ``file``, compiled with ``-Dkey=value`` for each of ``defines``.
 

@@ -13,15 +13,14 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import cupy as cp
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
+from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._modules import NULL, WARP, launch, limits
 
-ARRAYS = (np.ndarray, cp.ndarray)
 SPEED = 1e4  #: a call does what a GPU does in about a second
 
 WORK_BYTES = 2**28  #: bound on the work space of a function
@@ -47,6 +46,11 @@ _rows: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # 
 # Factors
 
 
+def is_array(array: Any) -> bool:
+    """Whether it is an array of the host or of the device."""
+    return isinstance(array, (np.ndarray, cp.ndarray))
+
+
 def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
     """Factors of zero; see :func:`implicit_core._arrays.zeros`."""
     return _view(cp.zeros((rows, _stride(width, np.dtype(dtype))), dtype=dtype), width)
@@ -54,7 +58,7 @@ def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
 
 def as_factors(array: Any) -> Factors:
     """Factors of float32 or float16 in padded rows: the array itself where it is that."""
-    if not isinstance(array, cp.ndarray) and not isinstance(array, np.ndarray):
+    if not is_array(array):
         array = cp.asarray(array) if hasattr(array, "__cuda_array_interface__") else np.asarray(array)
     return writable(array, np.float16 if array.dtype == np.float16 else np.float32)
 
@@ -62,7 +66,8 @@ def as_factors(array: Any) -> Factors:
 def writable(array: Any, dtype: DTypeLike) -> Factors:
     """Factors of a type in padded rows: the array itself where it is that."""
     if isinstance(array, cp.ndarray) and array.dtype == dtype and _is_padded(array):
-        return array
+        held: Factors = array
+        return held
     rows, width = array.shape
     if isinstance(array, cp.ndarray):
         copy = zeros(rows, width, dtype)
@@ -117,7 +122,7 @@ def _is_padded(array: Any) -> bool:
     base = _root(array)
     return (
         array.ndim == 2
-        and _rows.get(id(base)) is base
+        and id(base) in _rows
         and array.dtype == base.dtype
         and array.strides == base.strides
         and _stride(array.shape[1], array.dtype) == base.shape[1]
@@ -277,9 +282,8 @@ def _chunks(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> Chunks:
     first = np.concatenate([[0], np.cumsum(-(-(stops - starts) // CHUNK))])
     owners = np.repeat(np.arange(len(rows)), np.diff(first))
     begin = starts[owners] + (np.arange(first[-1]) - first[owners]) * CHUNK
-    return Chunks(
-        first.astype(np.int32), owners.astype(np.int32), begin, np.minimum(begin + CHUNK, stops[owners]).astype(np.int64)
-    )
+    end = np.minimum(begin + CHUNK, stops[owners])
+    return Chunks(first.astype(np.int32), owners.astype(np.int32), begin, end)
 
 
 def _runs(work: NDArray[np.int64], bound: int) -> Iterator[slice]:
@@ -425,7 +429,7 @@ def _solve_batch(problem: _Problem, rows: NDArray[np.int64]) -> None:
     panels = _panels(factors)
     for step in range(problem.steps + 1):
         V, is_first = (direction, 0) if step else (x, 1)
-        args = (V, np.int32(n), problem.gram, NULL, np.int32(factors), product, np.int64(width))
+        args: tuple[Any, ...] = (V, np.int32(n), problem.gram, NULL, np.int32(factors), product, np.int64(width))
         launch("matrix", "product", {"FACTORS": factors, "HALF": 0}, tiles, TILE_THREADS, args)
         args = (
             *(np.int32(len(owners)), owners, starts, stops, *problem.entry_args),
@@ -522,7 +526,8 @@ def _best(queries: Any, index: Index, columns: int, k: int, excluded: tuple[Any,
     table = cp.empty((len(queries), pitch), dtype=np.float32)
     tiles = (-(-columns // TILE), -(-len(queries) // TILE))
     candidates = NULL if index.ids is None else index.ids
-    args = (queries, np.int32(len(queries)), _padded(index.factors), candidates, np.int32(columns), table, np.int64(pitch))
+    items = (_padded(index.factors), candidates, np.int32(columns))
+    args = (queries, np.int32(len(queries)), *items, table, np.int64(pitch))
     launch("matrix", "product", _options(index.factors), tiles, TILE_THREADS, args)
     given = (candidates, NULL if index.norms is None else index.norms, *excluded)
     return (_select if _selects(k) else _sort)(table, columns, k, given)

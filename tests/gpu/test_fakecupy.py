@@ -7,10 +7,9 @@ import inspect
 import sys
 from pathlib import Path
 
+import fakecupy as fake
 import numpy as np
 import pytest
-
-import fakecupy as fake
 from emulator import KernelError
 
 import implicit_core.gpu
@@ -44,7 +43,7 @@ def used_names():
             parts = []
             while isinstance(node, ast.Attribute):
                 parts.append(node.attr)
-                node = node.value  # noqa: PLW2901  # down to the name that it begins with
+                node = node.value
             if parts and isinstance(node, ast.Name) and node.id == "cp":
                 names.add(".".join(reversed(parts)))
     return sorted(names)

@@ -34,7 +34,9 @@ def matrix():
 
 
 def als(use_gpu, **parameters):
-    return AlternatingLeastSquares(**{"factors": 12, "iterations": 3, "random_state": 1, "use_gpu": use_gpu, **parameters})
+    return AlternatingLeastSquares(
+        **{"factors": 12, "iterations": 3, "random_state": 1, "use_gpu": use_gpu, **parameters}
+    )
 
 
 def bpr(use_gpu, **parameters):
@@ -157,7 +159,7 @@ def test_rows_of_any_length_and_any_number_of_factors_are_solved_for(matrix, fak
 def test_factors_are_stored_in_float16_if_asked_for(matrix, pair):
     half = fitted(als, matrix, True, dtype=np.float16)
     assert half.user_factors.dtype == half.item_factors.dtype == np.float16
-    ids, scores = half.recommend(np.arange(USERS), matrix, N=ITEMS)
+    _, scores = half.recommend(np.arange(USERS), matrix, N=ITEMS)
     assert scores.dtype == np.float32
     assert_close(scores, pair[0].recommend(np.arange(USERS), matrix, N=ITEMS)[1], 1e-2)
     assert half.similar_items(np.arange(5))[1].dtype == np.float32
@@ -220,7 +222,9 @@ def test_explanations_equal_those_of_the_cpu(matrix, pair):
     (found, parts, weights), (expected, wanted, _) = (m.explain(2, matrix, 4) for m in reversed(pair))
     assert found == pytest.approx(expected, rel=1e-3)
     assert [item for item, _ in parts] == [item for item, _ in wanted]
-    assert pair[1].explain(2, matrix, 5, user_weights=weights)[0] == pytest.approx(pair[0].explain(2, matrix, 5)[0], rel=1e-3)
+    assert pair[1].explain(2, matrix, 5, user_weights=weights)[0] == pytest.approx(
+        pair[0].explain(2, matrix, 5)[0], rel=1e-3
+    )
 
 
 def test_the_solver_and_the_loss_take_arrays_of_host_and_device(cupy, matrix, pair):
@@ -249,7 +253,9 @@ def test_an_epoch_takes_the_steps_of_the_cpu(matrix):
     models = {}
     for use_gpu in (False, True):
         model = models[use_gpu] = bpr(use_gpu, learning_rate=1e-4, iterations=2)
-        model.fit(matrix, show_progress=False, callback=lambda *given, of=use_gpu: seen.setdefault(of, []).append(given[2:]))
+        model.fit(
+            matrix, show_progress=False, callback=lambda *given, of=use_gpu: seen.setdefault(of, []).append(given[2:])
+        )
     start = bpr(False, iterations=0)
     start.fit(matrix, show_progress=False)
     assert [skipped for _, skipped in seen[True]] == [skipped for _, skipped in seen[False]]
@@ -263,7 +269,11 @@ def test_an_epoch_takes_the_steps_of_the_cpu(matrix):
 def test_ranking_is_learnt(matrix):
     auc = []
     model = bpr(True, iterations=40, learning_rate=0.1)
-    model.fit(matrix, show_progress=False, callback=lambda _, __, correct, skipped: auc.append(correct / (matrix.nnz - skipped)))
+    model.fit(
+        matrix,
+        show_progress=False,
+        callback=lambda _, __, correct, skipped: auc.append(correct / (matrix.nnz - skipped)),
+    )
     assert auc[-1] > 0.8 > 0.6 > auc[0]
     assert_same_ranking(
         model.recommend(np.arange(USERS), matrix), model.to_cpu().recommend(np.arange(USERS), matrix), 1e-5
@@ -329,7 +339,9 @@ def test_the_public_class_loads_on_the_cpu_what_the_gpu_lacks(matrix):
         implicit_core.gpu.als.AlternatingLeastSquares.load(file)
 
 
-@pytest.mark.parametrize("layout", ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface"])
+@pytest.mark.parametrize(
+    "layout", ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface"]
+)
 def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
     on_cpu = pair[0]
     model = als(True)
@@ -387,7 +399,9 @@ def test_many_results_are_sorted_and_few_queries_are_shared_out(fake, monkeypatc
         assert ("topk_keys" in fake.launches) == (k > 3000)
         expected = np.sort(exact, axis=1)[:, ::-1][:, :k]
         np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(np.take_along_axis(exact, ids.astype(np.int64), axis=1), scores, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            np.take_along_axis(exact, ids.astype(np.int64), axis=1), scores, rtol=1e-5, atol=1e-5
+        )
 
 
 # Which device

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 import emulator
+import numpy as np
 from emulator import nvrtc
 
 __version__ = "14.0.0"

@@ -25,12 +25,15 @@ MODELS = {
     "bpr": lambda **p: implicit_core.gpu.bpr.BayesianPersonalizedRanking(**{**GIVEN, "learning_rate": 0.1, **p}),
 }
 
-#: what threads and the kernels of the CPU do
-OF_THE_CPU = {"test_the_number_of_threads_changes_no_bit"}
+#: what threads do, and arrays of NumPy; ``test_models.py`` has tests of factors as arrays of CuPy
+OF_THE_CPU = {
+    "test_the_number_of_threads_changes_no_bit",
+    "test_the_scores_of_a_factorization_are_inner_products",
+    "test_factors_of_any_layout_give_the_same_results",
+}
 #: what the stand-in does in seconds; the others run on a GPU, or where everything is asked for
 QUICK = {
     "test_results_have_n_columns_whatever_there_is_to_find",
-    "test_the_scores_of_a_factorization_are_inner_products",
     "test_a_negative_n_is_refused",
     "test_liked_items_come_last",
     "test_what_is_filtered_has_the_lowest_finite_score_and_padding_has_no_id",
@@ -48,7 +51,6 @@ QUICK = {
     "test_oneself_is_the_most_similar_with_score_one",
     "test_a_transposed_matrix_is_named_so",
     "test_a_column_that_the_model_does_not_know_is_refused",
-    "test_factors_of_any_layout_give_the_same_results",
     "test_factors_written_in_place_count_at_once",
     "test_a_deep_copy_shares_nothing",
     "test_an_unfitted_model_says_so",

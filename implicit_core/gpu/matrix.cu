@@ -11,11 +11,14 @@ struct Tile { // DEPTH elements of each sum: the left side of the rows of a tile
     float left[DEPTH][PITCH], right[DEPTH][PITCH];
 };
 
+// Where element i of row d lies in its row: half of the rows are shifted, so that the stores of `product` meet in no bank.
+__device__ __forceinline__ int place(int d, int i) { return i ^ (d & 8); }
+
 __device__ __forceinline__ void multiply(const Tile &tile, float4 (&sum)[4]) {
     const int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
 #pragma unroll
     for (int d = 0; d < DEPTH; ++d) {
-        const float4 left = load4(&tile.left[d][row]), right = load4(&tile.right[d][column]);
+        const float4 left = load4(&tile.left[d][place(d, row)]), right = load4(&tile.right[d][place(d, column)]);
         add4(sum[0], left.x, right);
         add4(sum[1], left.y, right);
         add4(sum[2], left.z, right);
@@ -41,8 +44,8 @@ extern "C" __global__ void gram(
             if (blockIdx.x * TILE + column < 4 * VECTORS) right = load4(y + blockIdx.x * TILE + column);
         }
         __syncthreads();
-        store4(&tile.left[depth][column], left);
-        store4(&tile.right[depth][column], right);
+        store4(&tile.left[depth][place(depth, column)], left);
+        store4(&tile.right[depth][place(depth, column)], right);
         __syncthreads();
         multiply(tile, sum);
     }
@@ -74,8 +77,8 @@ extern "C" __global__ void product(
         const float lefts[] = {left.x, left.y, left.z, left.w}, rights[] = {right.x, right.y, right.z, right.w};
 #pragma unroll
         for (int d = 0; d < 4; ++d) {
-            tile.left[4 * part + d][loaded] = lefts[d];
-            tile.right[4 * part + d][loaded] = rights[d];
+            tile.left[4 * part + d][place(4 * part, loaded)] = lefts[d];
+            tile.right[4 * part + d][place(4 * part, loaded)] = rights[d];
         }
         __syncthreads();
         multiply(tile, sum);

@@ -44,7 +44,15 @@ __device__ __forceinline__ float4 load4(const unsigned short *p) {
     return make_float4(from_half(bits.x), from_half(bits.y), from_half(bits.z), from_half(bits.w));
 }
 
-__device__ __forceinline__ void store4(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
+// Written as instructions, since the compiler splits some plain stores into four.
+__device__ __forceinline__ void store4(float *p, float4 v) {
+    if (__isShared(p))
+        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_shared(p)), "f"(v.x), "f"(v.y),
+                     "f"(v.z), "f"(v.w)
+                     : "memory");
+    else
+        __stcg(reinterpret_cast<float4 *>(p), v);
+}
 
 __device__ __forceinline__ void store4(unsigned short *p, float4 v) {
     *reinterpret_cast<ushort4 *>(p) = make_ushort4(to_half(v.x), to_half(v.y), to_half(v.z), to_half(v.w));

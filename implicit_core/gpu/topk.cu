@@ -97,7 +97,7 @@ struct Best {
 
 // The best keys of columns part * length .. (part + 1) * length of each row, in descending order.
 extern "C" __global__ void topk_select(
-    const float *scores, int64 pitch, int n, int length,                       // (rows, pitch); length: of a part, 4 i
+    const float *scores, int64 pitch, int n, int length,                       // (rows, pitch); length: of a part
     const int *ids, const float *norms,                                        // of the columns, or null; norms divide
     const int64 *indptr, const int *indices,                                   // excluded pairs, or null
     const int *dropped, int n_dropped,                                         // ids, rising
@@ -112,18 +112,19 @@ extern "C" __global__ void topk_select(
     const int64 begin = int64(blockIdx.x) * length, end = begin + length < n ? begin + length : n;
     best.start();
     for (int64 first = begin; first < end; first += STEP) {
-        const int64 column = first + 4 * threadIdx.x;
-        if (column < end) {
-            const float4 four = *reinterpret_cast<const float4 *>(row + column);
-            const float score[] = {four.x, four.y, four.z, four.w};
+        Key found[STEP / THREADS];
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                if (column + c >= end) continue;
-                const int id = ids ? ids[column + c] : int(column + c);
-                Key key = key_of(norms ? score[c] / norms[column + c] : score[c], id);
-                if (key > threshold && excluded.has(id)) key = key_of(LOWEST, id);
-                best.add(key);
-            }
+        for (int c = 0; c < STEP / THREADS; ++c) {
+            const int64 column = first + c * THREADS + threadIdx.x;
+            found[c] = 0;
+            if (column >= end) continue;
+            found[c] = key_of(norms ? row[column] / norms[column] : row[column], ids ? ids[column] : int(column));
+        }
+#pragma unroll
+        for (int c = 0; c < STEP / THREADS; ++c) {
+            if (found[c] <= threshold) continue;
+            const int id = id_of(found[c]);
+            best.add(excluded.has(id) ? key_of(LOWEST, id) : found[c]);
         }
         best.step();
     }

@@ -34,10 +34,14 @@ FILES = {
 EVERYTHING = os.environ.get("IMPLICIT_CORE_GPU_TESTS") == "all"
 
 
-def architectures() -> list[int]:
-    """Those to test: all that the compiler knows from Volta on, or two."""
-    known = [arch for arch in nvrtc.compiler().architectures() if arch >= 70] if not emulator.missing() else [80]
-    return known if EVERYTHING else [arch for arch in known if arch in (75, 90)]
+def architectures(compiled: bool = False) -> list[int]:
+    """Those to test: two, or one of each family, or where kernels are compiled alone all from Volta on."""
+    if emulator.missing():
+        return [80]
+    known = [arch for arch in nvrtc.compiler().architectures() if arch >= 70]
+    if EVERYTHING and compiled:
+        return known
+    return [arch for arch in known if arch in ((70, 75, 80, 90, 100, 120) if EVERYTHING else (75, 90))]
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Launcher:
         rows = np.flatnonzero(np.diff(counts.indptr))
         owners, starts, stops, first_chunk = chunks(counts.indptr, rows, chunk)
         x = self.padded(problem.X[rows], np.float32)
-        R, P, partial = np.zeros_like(x), np.zeros_like(x), np.full((len(owners), x.shape[1]), np.nan, np.float32)
+        R, P = aligned(np.zeros_like(x)), aligned(np.zeros_like(x))
+        partial = aligned(np.full((len(owners), x.shape[1]), np.nan, np.float32))
         squares, diag = np.full(len(rows), np.nan, np.float32), frozen(problem.diag[rows])
         team = 8 if self.vectors <= 8 else 16 if self.vectors <= 16 else 32
         panels = -(-self.vectors // (team * min(8, -(-self.vectors // team))))
@@ -173,7 +178,7 @@ class Launcher:
         capacity = 2048
         while capacity < k + 1024:
             capacity *= 2
-        length = math.ceil(case.n / parts / 4) * 4
+        length = -(-case.n // parts)
         keys, ids = np.zeros((rows, parts, k), np.uint64), np.full((rows, k), -7, np.int32)
         scores = np.full((rows, k), np.nan, np.float32)
         self(
@@ -261,7 +266,8 @@ def problem(
     X, Y = (((random.random((n, factors)) - 0.5) / 4).astype(stored) for n in (users, items))
     gram = np.zeros((factors, factors)) if policy.observed else _arrays.gram(Y)
     diag = (0.01 + random.random(users) / 10).astype(np.float32)
-    return Problem(Counts(indptr, indices, values, (users, items)), X, Y, gram.astype(np.float32), diag, policy)
+    counts = Counts(*map(aligned, (indptr, indices, values)), (users, items))
+    return Problem(counts, X, Y, gram.astype(np.float32), diag, policy)
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,8 @@ def ranking(n: int, rows: int = 2, levels: float = 4, plain: bool = False, seed:
     exclude = Counts(np.cumsum([0, *map(len, stored)]), np.concatenate(stored), np.zeros(0), (rows, n))
     drop = np.flatnonzero(random.random(n) < 0.1).astype(np.int32)
     norms = (random.random(n) + 0.5).astype(np.float32)
-    return Ranking(frozen(aligned(scores)), n, random.permutation(n).astype(np.int32), norms, exclude, drop)
+    ids = aligned(random.permutation(n).astype(np.int32))
+    return Ranking(frozen(aligned(scores)), n, ids, aligned(norms), exclude, drop)
 
 
 def chunks(indptr: NDArray[np.int64], rows: NDArray[np.int64], size: int) -> tuple[NDArray[Any], ...]:
@@ -322,7 +329,7 @@ def chunks(indptr: NDArray[np.int64], rows: NDArray[np.int64], size: int) -> tup
     first = np.concatenate([[0], np.cumsum(each)])
     starts = indptr[rows][owners] + size * (np.arange(len(owners)) - first[owners])
     stops = np.minimum(starts + size, indptr[rows + 1][owners])
-    return owners, starts, stops, first.astype(np.int32)
+    return tuple(map(aligned, (owners, starts, stops, first.astype(np.int32))))
 
 
 def rows_of(counts: Counts) -> NDArray[np.int32]:

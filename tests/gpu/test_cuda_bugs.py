@@ -228,7 +228,7 @@ BUGS = [
     ("topk", "ties by descending id", "| ~unsigned(id)", "| unsigned(id)"),
     ("topk", "minus zero below zero", "score + 0.0f : LOWEST", "score : LOWEST"),
     ("topk", "excluded only by pairs", " || contains(dropped, 0, n_dropped, id)", ""),
-    ("topk", "the padding of a row", "if (column + c >= end) continue;", ""),
+    ("topk", "the padding of a row", "if (column >= end) continue;", ""),
     (
         "topk",
         "a barrier that some threads pass by",

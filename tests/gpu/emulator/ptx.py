@@ -247,6 +247,8 @@ class _Statement:
         return " ".join(code)
 
     def _st(self, modifiers: list[str], args: list[str]) -> str:
+        if "cg" in modifiers:  # which caches keep it
+            modifiers.remove("cg")
         space, parts, type_ = _memory_type(modifiers)
         if space == "param":
             raise Unsupported("st.param")

@@ -72,7 +72,7 @@ struct Cost {
 };
 
 struct Request { // what the lanes of a warp access in one execution of an instruction
-    u32 where, size, lanes = 0;
+    u32 where, size, lanes = 0; // a bit for each lane
     bool shared;
     u64 addresses[WARP];
 };
@@ -176,7 +176,8 @@ void count(u64 address, u32 size, u32 where, bool shared) {
     request.where = where;
     request.size = size;
     request.shared = shared;
-    if (request.lanes < WARP) request.addresses[request.lanes++] = address;
+    request.lanes |= 1u << current->lane;
+    request.addresses[current->lane] = address;
 }
 
 void add_up_costs() {
@@ -184,17 +185,17 @@ void add_up_costs() {
         Cost &cost = costs[{request.where, request.shared}];
         ++cost.requests;
         const u32 lanes_at_once = request.shared ? std::max(1u, 128 / std::max(4u, request.size)) : WARP;
-        for (u32 first = 0; first < request.lanes; first += lanes_at_once) {
+        for (u32 first = 0; first < WARP; first += lanes_at_once) {
             std::set<u64> words, sectors;
             u64 of_bank[WARP] = {};
-            for (u32 lane = first; lane < std::min(request.lanes, first + lanes_at_once); ++lane)
-                for (u32 byte = 0; byte < request.size; byte += std::min(4u, request.size)) {
+            for (u32 lane = first; lane < first + lanes_at_once; ++lane)
+                for (u32 byte = 0; (request.lanes >> lane & 1) && byte < request.size; byte += std::min(4u, request.size)) {
                     const u64 word = (request.addresses[lane] + byte) / 4;
                     if (words.insert(word).second) ++of_bank[word % WARP];
                     sectors.insert(word / 8);
                 }
             cost.moved += request.shared ? *std::max_element(of_bank, of_bank + WARP) : sectors.size();
-            cost.ideal += request.shared ? 1 : (words.size() + 7) / 8;
+            cost.ideal += request.shared ? !words.empty() : (words.size() + 7) / 8;
         }
     }
     requests.clear();

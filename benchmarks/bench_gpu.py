@@ -1,10 +1,10 @@
-"""Training and recommending on a GPU: seconds of ours, of the installed implicit if it has its GPU build, and of the CPU.
+"""Training and recommending on a GPU: seconds of ours, of the CPU, and of the installed implicit if it has a GPU build.
 
     python benchmarks/bench_gpu.py [--shape lastfm] [--factors 64 128] [--dtype float32] [--iterations 5] [--cpu]
 
 Data are random, of the numbers of users, items and entries of a data set. An iteration of alternating least squares is
 compared with the time in which the memory of the GPU can move the rows of factors that it needs, read once per
-half-iteration and read once per step; how fast the memory is is measured by a copy. Times are the least of all iterations.
+half-iteration and read once per step; a copy measures how fast the memory is. Times are the least of all iterations.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
         took = per_iteration(model, matrix)
         once, steps = (traffic(matrix.shape, matrix.nnz, factors, dtype, reads) / speed for reads in (1, 4))
         print(
-            f"ALS {factors:4} {dtype}: {1e3 * took:9.2f} ms per iteration, {took / once:6.1f} times the memory bound with "
-            f"rows read once ({1e3 * once:.2f} ms), {took / steps:6.1f} times that with rows read 4 times"
+            f"ALS {factors:4} {dtype}: {1e3 * took:9.2f} ms per iteration, {took / once:6.1f} times the memory bound "
+            f"with rows read once ({1e3 * once:.2f} ms), {took / steps:6.1f} times that with rows read 4 times"
         )
         batch = seconds(lambda model=model: model.recommend(asked, matrix[asked], N=10), 3)  # type: ignore[misc]
         print(f"    recommend: {len(asked) / batch:12,.0f} users per second in a batch of {len(asked):,}")

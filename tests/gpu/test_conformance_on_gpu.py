@@ -47,7 +47,6 @@ QUICK = {
     "test_what_is_no_id_is_an_index_error",
     "test_a_scalar_of_any_integer_type_gives_one_row",
     "test_an_empty_batch_gives_empty_results",
-    "test_a_batch_of_similarities_is_its_members_bit_for_bit",
     "test_oneself_is_the_most_similar_with_score_one",
     "test_a_transposed_matrix_is_named_so",
     "test_a_column_that_the_model_does_not_know_is_refused",

@@ -212,6 +212,14 @@ def far_product(launcher):
     np.testing.assert_array_equal(C[:, :50], Launcher(64).product(near.X[:2], near.Y))
 
 
+def far_gram(launcher):
+    near, _, Y = far_problem()
+    Y[FAR] = near.Y
+    partial = np.zeros((2, 64, 64), np.float32)
+    launcher("gram", (1, 1, 2), 256, Y, np.int64(VAST_ROWS), np.int32(FAR[0]), partial)
+    np.testing.assert_array_equal(np.triu(partial[1]), Launcher(64).gram(near.Y, 50))
+
+
 def far_topk(launcher):
     near = launches.ranking(300, rows=3)
     scores = Vast(3, 2**31 // 2 + 500).array
@@ -256,6 +264,7 @@ FAR_LAUNCHES = [  # and offsets that are too narrow, each of which must be seen
         ],
     ),
     (far_product, [("(b < n && ids ? ids[b] : b) * STRIDE", "int((b < n && ids ? ids[b] : b) * STRIDE)")]),
+    (far_gram, [("Y + (first + depth) * STRIDE", "Y + int((first + depth) * STRIDE)")]),
     (far_topk, [("scores + blockIdx.y * pitch;", "scores + int(blockIdx.y * pitch);")]),
     (far_bpr, [("Y + int64(liked_item) * STRIDE", "Y + int(unsigned(liked_item) * STRIDE)")]),
 ]
@@ -263,25 +272,26 @@ FAR_LAUNCHES = [  # and offsets that are too narrow, each of which must be seen
 
 @pytest.mark.parametrize("launch", [launch for launch, _ in FAR_LAUNCHES])
 def test_offsets_have_64_bits(launch):
-    launcher = Launcher(64, checks=UNCHECKED)
+    launcher = Far(64, checks=UNCHECKED)
     launch(launcher)
     assert launcher.errors == []
 
 
-class Narrow(Launcher):
-    """A launcher that changes only the sources which have the text."""
+class Far(Launcher):
+    """A launcher that changes the sources which have the text, and lets `gram` do nothing but its second slice."""
 
     def source(self, kernel):
         text = source(launches.FILES[kernel])
-        ((old, new),) = self.changes
-        return text.replace(old, new)
+        for old, new in (*self.changes, ("if (blockIdx.x < blockIdx.y) return;", "if (blockIdx.z == 0) return;")):
+            text = text.replace(old, new)
+        return text
 
 
 @pytest.mark.parametrize(
     ("launch", "change"), [(launch, change) for launch, changes in FAR_LAUNCHES for change in changes]
 )
 def test_an_offset_of_32_bits_is_seen(launch, change):
-    launcher = Narrow(64, changes=(change,), checks=UNCHECKED)
+    launcher = Far(64, changes=(change,), checks=UNCHECKED)
     try:
         launch(launcher)
         right = True

@@ -166,6 +166,14 @@ def test_memory_that_nothing_has_written_must_not_be_read(run):
     assert written.all()
 
 
+def test_arrays_that_overlap_are_one_memory(run):
+    both = ints(64)
+    assert run("copy", 1, 32, both[32:], both[:33], np.int32(32), np.int32(0)) == []
+    written = np.ones(33 * 4, np.uint8)
+    assert run("copy", 1, 32, both[32:], (both[:33], written), np.int32(32), np.int32(0)) == []
+    only(run("copy", 1, 32, both[20:], both[:32], np.int32(32), np.int32(0)), "RACE", "write after read")
+
+
 def test_shared_memory_starts_without_contents_in_each_block(run):
     only(run("into_shared", 2, 64, ints(128), np.int32(60), np.int32(1)), "UNINITIALISED", "shared memory")
     assert run("into_shared", 2, 64, ints(128), np.int32(64), np.int32(1)) == []

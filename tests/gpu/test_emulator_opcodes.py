@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import shutil
 from fractions import Fraction
 
 import emulator
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from emulator import ptx
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is missing")
+pytestmark = pytest.mark.skipif(bool(emulator.missing(nvrtc_too=False)), reason=emulator.missing(nvrtc_too=False))
 
 NUMPY = {"u16": "u2", "s16": "i2", "b16": "u2", "u32": "u4", "s32": "i4", "b32": "u4", "u64": "u8", "s64": "i8"}
 NUMPY |= {"b64": "u8", "f32": "f4", "f64": "f8", "f16": "f2", "pred": "u4"}

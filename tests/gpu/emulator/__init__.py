@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -70,11 +71,13 @@ class Report:
     costs: list[Cost] = field(default_factory=list)
 
 
-def missing() -> str:
+def missing(nvrtc_too: bool = True) -> str:
     """What :func:`load` needs and this machine lacks, with the command that mends it; empty if nothing."""
-    if nvrtc.library() is None:
+    if platform.machine() not in ("x86_64", "AMD64") or shutil.which("g++") is None:
+        return "the emulator needs g++ and a processor of the x86-64 kind"
+    if nvrtc_too and nvrtc.library() is None:
         return "NVRTC is missing; pip install nvidia-cuda-nvrtc-cu12==12.9.86"
-    return "" if shutil.which("g++") else "g++ is missing"
+    return ""
 
 
 default = Checks()  #: of launches that give none; tests may replace it
@@ -199,7 +202,13 @@ class _Memory:
             return np.uint64(0)
         if not isinstance(array, np.ndarray):
             raise KernelError(f"{label}: a NumPy scalar, an array or None is needed, got {type(array).__name__}")
-        start, stop = np.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data, array.ctypes.data)
+        start = stop = array.ctypes.data
+        if array.size:
+            ends = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+            start, stop = (
+                start + sum(min(end, 0) for end in ends),
+                stop + sum(max(end, 0) for end in ends) + array.itemsize,
+            )
         self._ranges.append(
             (start, stop, mask.ctypes.data if mask is not None else None, not array.flags.writeable, label)
         )
@@ -211,6 +220,7 @@ class _Memory:
         for start, stop, mask, read_only, label in sorted(self._ranges, key=lambda r: r[:2]):
             if merged and start < merged[-1][1]:
                 first, last, its_mask, its_read_only, its_label = merged[-1]
+                its_mask = its_mask if stop <= last else None  # a mask is as long as its array
                 merged[-1] = (first, max(last, stop), its_mask, its_read_only and read_only, f"{its_label}/{label}")
             else:
                 merged.append((start, stop, mask, read_only, label))
@@ -220,15 +230,14 @@ class _Memory:
 @cache
 def _cache_folder() -> Path:
     folder = Path(os.environ.get("EMULATOR_CACHE") or Path(tempfile.gettempdir()) / f"ptx-emulator-{os.getuid()}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
 def _compiled(code: str, name: str, *options: str) -> Path:
     """The shared library that g++ makes of C++ code, kept in a folder for temporary files."""
-    key = hashlib.sha256(
-        "\0".join((code, *(path.read_text() for path in sorted(HERE.glob("*.hpp"))), *options)).encode()
-    ).hexdigest()[:24]
+    headers = (path.read_text() for path in sorted(HERE.glob("*.hpp")))
+    key = hashlib.sha256("\0".join((code, *headers, *options)).encode()).hexdigest()[:24]
     path = _cache_folder() / f"{name}-{key}.so"
     if not path.exists():
         written = path.with_suffix(f".{os.getpid()}")

@@ -33,7 +33,7 @@ class MatrixFactorizationBase(RecommenderBase):
     ----------
     user_factors : ndarray, shape (users, factors)
     item_factors : ndarray, shape (items, factors)
-        None before ``fit``.
+        None before ``fit``; arrays of CuPy where the model computes on a GPU.
     num_threads : int
         Threads to use; 0 means all that this process may, negative counts from the end (−1 = all).
     """

@@ -44,6 +44,11 @@ def _module(file: str, defines: tuple[str, ...]) -> Any:
     return cp.RawModule(code=source(file), options=("-std=c++17", *defines))
 
 
+@functools.cache
+def _function(file: str, name: str, defines: tuple[str, ...]) -> Any:
+    return _module(file, defines).get_function(name)
+
+
 def launch(
     file: str,
     name: str,
@@ -68,7 +73,7 @@ def launch(
     shared : int
         Bytes of dynamic shared memory of a block.
     """
-    function = _module(file, tuple(f"-D{key}={value}" for key, value in defines.items())).get_function(name)
+    function = _function(file, name, tuple(f"-D{key}={value}" for key, value in defines.items()))
     if shared > FREE_SHARED:
         function.max_dynamic_shared_size_bytes = shared
     function(grid, (threads,), args, shared_mem=shared)

@@ -31,7 +31,7 @@ OF_THE_CPU = {
     "test_the_scores_of_a_factorization_are_inner_products",
     "test_factors_of_any_layout_give_the_same_results",
 }
-#: what the stand-in does in seconds; the others run on a GPU, or where everything is asked for
+#: what the stand-in does in seconds; a GPU does all
 QUICK = {
     "test_results_have_n_columns_whatever_there_is_to_find",
     "test_a_negative_n_is_refused",
@@ -57,10 +57,18 @@ QUICK = {
     "test_an_unfitted_model_can_be_saved",
     "test_a_missing_file_is_not_found",
 }
+#: what it does in minutes, where everything is asked for
+LONG = {
+    "test_a_batch_of_similarities_is_its_members_bit_for_bit",
+    "test_a_copy_gives_the_same_results_and_can_go_on",
+    "test_a_loaded_model_can_be_recalculated_and_fitted_further",
+    "test_the_same_seed_gives_the_same_model_and_another_seed_another",
+    "test_the_callback_is_called_once_per_iteration",
+}
 
 for _name, _value in vars(_suite).items():
     _is_test = _name.startswith("test_")
-    _chosen = _name in QUICK or EVERYTHING or ON_DEVICE
+    _chosen = ON_DEVICE or _name in QUICK or (EVERYTHING and _name in LONG)
     if not _name.startswith("_") and (not _is_test or (_chosen and _name not in OF_THE_CPU)):
         globals().setdefault(_name, _value)
 

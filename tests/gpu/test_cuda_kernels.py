@@ -10,6 +10,7 @@ from launches import EVERYTHING, Launcher, relative_error
 from implicit_core import _arrays
 from implicit_core._typing import Policy
 from implicit_core.cpu import kernels as cpu
+from implicit_core.gpu._sources import source
 
 pytestmark = pytest.mark.skipif(bool(emulator.missing()), reason=emulator.missing())
 
@@ -245,3 +246,10 @@ class TestBPR:
             assert (X[:, -1] == 1).all()
             np.testing.assert_allclose(X - given.X, expected_X - given.X, atol=3e-6)
             np.testing.assert_allclose(Y - given.Y, expected_Y - given.Y, atol=3e-5)
+
+
+@pytest.mark.parametrize("file", sorted(set(launches.FILES.values())))
+def test_the_emulator_knows_the_instructions_for_every_architecture(file):
+    for arch in (arch for arch in emulator.nvrtc.compiler().architectures() if arch >= 70):
+        options = "-DFACTORS=37", "-DHALF=0"
+        assert emulator.ptx.Module(emulator.nvrtc.compiler().ptx(source(file), file, arch, options)).cpp()

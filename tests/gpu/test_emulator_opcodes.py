@@ -265,6 +265,18 @@ def test_vectors_and_halves_of_registers():
     assert out.tolist() == [0, 0, 5, 4, 7, 6, 5, 4]
 
 
+def test_a_block_has_a_register_of_its_own():
+    source, out = np.array([0x123456789ABCDEF0, 7], np.uint64), np.zeros(2, np.uint32)
+    body(
+        """ld.global.u64 %rd5, [%rd0];
+        { .reg .b32 tmp; mov.b64 {tmp, %r1}, %rd5; }
+        { .reg .b32 tmp; mov.b64 {%r2, tmp}, %rd5; }
+        st.global.v2.u32 [%rd1], {%r1, %r2};""",
+        [source, out],
+    )
+    assert out.tolist() == [0x12345678, 0x9ABCDEF0]
+
+
 def test_special_registers_and_branches():
     out = np.zeros(2 * 4 * 6, np.uint32)
     body(

@@ -322,7 +322,7 @@ class _Statement:
             )
         if operand in self._module._addresses:
             return f"{c_type}({self._module.address(operand)})"
-        if re.fullmatch(r"%[a-z]+\d+", operand) or operand in ("p", "q"):
+        if re.fullmatch(r"%[a-z]+\d+", operand):
             return f"get<{c_type}>({_name(operand)})"
         raise Unsupported(operand)
 
@@ -338,6 +338,8 @@ def _memory_type(modifiers: list[str]) -> tuple[str, int, str]:
 def _registers(type_: str, names: str) -> str:
     c_type = {"f32": "u32", "f64": "u64"}.get(type_, C_TYPES[type_])
     match = re.fullmatch(r"(%\w+)<(\d+)>", names)
+    if match is None and names == "tmp":  # of a block that takes the half of a register
+        return f"{c_type} tmp = 0;"
     if match is None:
         raise Unsupported(names)
     return f"{c_type} " + ", ".join(f"{_name(match[1])}{i} = 0" for i in range(int(match[2]))) + ";"
@@ -357,5 +359,7 @@ def _split(arguments: str) -> list[str]:
 
 
 def _statements(line: str) -> list[str]:
-    """The statements of a line: NVRTC writes one, in inline assembly several."""
-    return [" ".join(part.split()) for part in line.rstrip(";").split(";") if part.strip()] if line else []
+    """The statements of a line. NVRTC writes one, in inline assembly several, or a block ``{ .reg ...; ...; }``."""
+    if line.startswith("{") and line.endswith("}"):
+        return ["{", *_statements(line[1:-1]), "}"]
+    return [" ".join(part.split()) for part in line.split(";") if part.strip()]

@@ -15,7 +15,7 @@ and every parameter has the same place and default, but for those that a remark 
 - **absent**: not offered; the remark says why.
 """
 
-_GPU = ("different", "no GPU in this release: making one is a ValueError that says so")
+_GPU = ("better", "needs CuPy alone; a ValueError says what is missing")
 _FACTORY = "a class, not a function: `isinstance`, `load` and subclasses work"
 _RANKING = (
     "different",
@@ -79,12 +79,18 @@ NOTES = {
     "cpu.matrix_factorization_base.MatrixFactorizationBase.*_norms": ("better", "never stale"),
     "cpu.topk.topk": ("different", "ties rank by ascending id; padding has id −1"),
     # GPU
-    "gpu.HAS_*": ("same", "False in this release"),
+    "gpu.HAS_*": ("better", "found out when it is asked for, without a warning; `why_not()` says what is missing"),
     "gpu.matrix_factorization_base.check_random_state": ("different", "a NumPy Generator, which every model takes"),
-    "gpu.als.AlternatingLeastSquares": _GPU,
-    "gpu.bpr.BayesianPersonalizedRanking": _GPU,
-    "gpu.matrix_factorization_base.MatrixFactorizationBase": _GPU,
-    "gpu.als.calculate_loss": ("different", "no GPU in this release: a ValueError that says so"),
+    "gpu.als.AlternatingLeastSquares": (
+        "different",
+        "factors are CuPy arrays; `alpha` counts in `fit`; the initial factors of the CPU; any number of factors",
+    ),
+    "gpu.bpr.BayesianPersonalizedRanking": (
+        "different",
+        "factors are CuPy arrays; the draws of the CPU; the bias column of users stays 1",
+    ),
+    "gpu.matrix_factorization_base.MatrixFactorizationBase": ("different", "factors and norms are CuPy arrays"),
+    "gpu.als.calculate_loss": ("different", "does not add the magnitude of each negative entry"),
     "gpu.*": ("different", "as its class"),
     # Nearest neighbours
     "_nearest_neighbours.all_pairs_knn": ("different", "unused slots are left out; any type and index width"),
@@ -140,9 +146,7 @@ ABSENT = {
     "cpu.bpr.bpr_update": _INTERNAL,
     "cpu.lmf.RNGVector": _INTERNAL,
     "cpu.lmf.lmf_update": _INTERNAL,
-    "gpu.matrix_factorization_base.MatrixFactorizationBase.knn": "no GPU in this release",
-    "gpu.als.AlternatingLeastSquares.to_cpu": "no GPU in this release",
-    "gpu.bpr.BayesianPersonalizedRanking.to_cpu": "no GPU in this release",
+    "gpu.matrix_factorization_base.MatrixFactorizationBase.knn": "models search by themselves; `gpu.KnnQuery` is there",
 }
 
 #: Parameters that differ on purpose, by the path of what takes them.

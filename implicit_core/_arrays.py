@@ -28,8 +28,63 @@ def entries(values: NDArray[np.floating], policy: Policy) -> tuple[NDArray[np.fl
     return (c, c) if policy.observed else (np.abs(c) - 1, np.maximum(c, 0))
 
 
+SPEED = 1.0  #: how fast the device is, roughly, in units of a CPU
+
+
+def is_array(array: Any) -> bool:
+    """Whether it is an array that the device takes."""
+    return isinstance(array, np.ndarray)
+
+
+def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
+    """Do nothing: the memory of the host is for its system to hand out."""
+
+
+def to_device(counts: Counts) -> Counts:
+    """A matrix in the memory of the device; ``indptr`` is on the host always."""
+    return counts
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """An array of the device on the host; itself where it is there."""
+    return np.asarray(array)
+
+
+def as_factors(array: Any) -> Factors:
+    """Factors as an array that a kernel reads: itself where its type and layout allow."""
+    factors = np.asarray(array)
+    return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
+
+
+def writable(array: Any, dtype: DTypeLike) -> Factors:
+    """Factors of a type as an array that a kernel may write: itself where that will do."""
+    return np.require(array, dtype, ["C", "A", "W"])
+
+
+def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
+    """Factors of zero."""
+    return np.zeros((rows, width), dtype=dtype)
+
+
+def take(factors: Factors, ids: Ids) -> Factors:
+    """Rows of factors, copied."""
+    rows: Factors = factors[ids]
+    return rows
+
+
+def put(factors: Factors, ids: Ids, rows: Factors) -> None:
+    """Write rows of factors."""
+    factors[ids] = rows
+
+
+def squared_norms(factors: Factors) -> NDArray[np.float64]:
+    """Squared L2 norms of rows in float64, where the factors are."""
+    norms: NDArray[np.float64] = np.einsum("ij,ij->i", factors, factors, dtype=np.float64)
+    return norms
+
+
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
-    """YᵀY in float64."""
+    """YᵀY in float64, on the host."""
     with one_blas_thread:
         wide = Y.astype(np.float64)
         return wide.T @ wide

@@ -7,10 +7,10 @@ import math
 import operator
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from implicit_core._typing import Counts, Factors, Ids, Index, Negatives, Policy, Scores
 
@@ -35,7 +35,33 @@ class Search(Protocol):
 
 
 class Kernels(Search, Protocol):
-    """The functions of a device; :mod:`implicit_core._arrays` defines what each must return."""
+    """The functions of a device; :mod:`implicit_core._arrays` defines what each must return.
+
+    Factors lie in the memory of the device. What a function takes or returns besides is on the host, except that a
+    matrix that ``to_device`` gave saves ``least_squares``, ``stored_error`` and ``bpr_epoch`` the transfer.
+    """
+
+    SPEED: float
+
+    def is_array(self, array: Any) -> bool: ...
+
+    def check_room(self, counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None: ...
+
+    def to_device(self, counts: Counts) -> Counts: ...
+
+    def to_host(self, array: Any) -> NDArray[Any]: ...
+
+    def as_factors(self, array: Any) -> Factors: ...
+
+    def writable(self, array: Any, dtype: DTypeLike) -> Factors: ...
+
+    def zeros(self, rows: int, width: int, dtype: DTypeLike) -> Factors: ...
+
+    def take(self, factors: Factors, ids: Ids) -> Factors: ...
+
+    def put(self, factors: Factors, ids: Ids, rows: Factors) -> None: ...
+
+    def squared_norms(self, factors: Factors) -> NDArray[np.float64]: ...
 
     def gram(self, Y: Factors, num_threads: int = 0) -> NDArray[np.float64]: ...
 

@@ -103,7 +103,7 @@ class Objective(NamedTuple):
     ) -> float:
         """The loss for (X, Y), from their gram matrices and what the squared norms of their rows are multiplied by."""
         stored = kernels.stored_error(counts, *factors, self.policy, num_threads)
-        squares = (np.einsum("ij,ij->i", side, side, dtype=np.float64) for side in factors)
+        squares = (kernels.to_host(kernels.squared_norms(side)) for side in factors)
         penalty = sum(float(np.sum(ridge * square)) for ridge, square in zip(ridges, squares, strict=True))
         return stored + self.weight * float(np.vdot(*grams)) + penalty
 
@@ -126,9 +126,9 @@ def solve(
         flop = 4 * factors * (cg_steps + 1) * (counts.indptr[-1] + rows * factors / 2)
     # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
     ridge = objective.ridge(counts, len(Y))
-    diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(X.dtype)
+    diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
     gram = objective.weight * gram
-    pieces = split_rows(counts.indptr, slice(None), factors / 2, int(flop / PIECE_FLOP) + 1)
+    pieces = split_rows(counts.indptr, slice(None), factors / 2, int(flop / (PIECE_FLOP * kernels.SPEED)) + 1)
     for start, stop in zip(pieces[:-1].tolist(), pieces[1:].tolist(), strict=True):
         kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(start, stop), num_threads)
 
@@ -155,16 +155,19 @@ def half_step(
         Shapes or types do not go together.
     """
     objective = Objective.of(regularization, 1.0, unobserved_weight, regularization_exponent)
-    counts = _checked(objective, Cui, X, Y)
+    counts = _checked(kernels, objective, Cui, X, Y)
     if cg_steps is not None:
         check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
-    if not (X.flags.c_contiguous and X.flags.writeable and X.dtype in (np.float32, np.float64)):
+    on_host = isinstance(X, np.ndarray)
+    if on_host and not (X.flags.c_contiguous and X.flags.writeable and X.dtype in (np.float32, np.float64)):
         raise ValueError(
             f"X is updated in place, so it must be C-contiguous, writable, and float32 or float64; got {X.dtype}"
         )
-    Y = Y.astype(X.dtype, copy=False)
+    held, Y = kernels.as_factors(X), kernels.as_factors(Y.astype(X.dtype, copy=False))
     gram = kernels.gram(Y, num_threads)
-    solve(kernels, objective, counts, X, Y, gram, cg_steps, num_threads)
+    solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads)
+    if held is not X:
+        X[...] = kernels.to_host(held) if on_host else held
 
 
 def calculate_loss(
@@ -172,18 +175,17 @@ def calculate_loss(
 ) -> float:
     """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
     objective = Objective(regularization)
-    counts = _checked(objective, Cui, X, Y)
-    if X.dtype not in (np.float32, np.float64):
-        X, Y = X.astype(np.float32), Y.astype(np.float32)
+    counts = _checked(kernels, objective, Cui, X, Y)
+    X, Y = kernels.as_factors(X), kernels.as_factors(Y)
     grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     total = objective.total_weight(counts)
     ridges = objective.regularization, objective.regularization
     return objective.loss(kernels, counts, (X, Y), grams, ridges, num_threads) / total if total else 0.0
 
 
-def _checked(objective: Objective, Cui: Matrix, X: Factors, Y: Factors) -> Counts:
+def _checked(kernels: Kernels, objective: Objective, Cui: Matrix, X: Factors, Y: Factors) -> Counts:
     for name, factors in (("X", X), ("Y", Y)):
-        if not isinstance(factors, np.ndarray) or factors.dtype.kind not in "biuf":
+        if not kernels.is_array(factors) or factors.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an ndarray of real numbers, got {type(factors).__name__}")
     matrix = objective.confidences(check_csr(Cui, "Cui"), "Cui")
     if np.ndim(X) != 2 or np.ndim(Y) != 2 or X.shape[1] != Y.shape[1] or matrix.shape != (len(X), len(Y)):

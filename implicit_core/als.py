@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from implicit_core import _arrays
 from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_positive
-from implicit_core._devices import DeviceClass, choose_device, register_device_class
+from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
 from implicit_core._typing import Counts, Factors, Matrix
@@ -59,14 +59,16 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     alpha : float, default 1.0
         α above: how much more than a missing entry a stored one weighs.
     dtype : float32 or float64, default float32
-        Type of the factors.
+        Type of the factors. float16 is for the GPU only, which stores it and computes in float32; float64 is for the
+        CPU only.
     use_native : bool, default True
         Use the compiled kernels; False runs the array programs that define them, which are much slower.
     use_cg : bool, default True
         Solve by ``cg_steps`` steps of conjugate gradient from the current factors (Takács et al. 2011) rather than
         exactly by Cholesky decomposition (Hu et al. 2008).
     use_gpu : bool, optional
-        Default: use a GPU if one works.
+        Default: use a GPU if one works and offers what the other parameters ask for, which float64,
+        ``use_cg=False`` and ``use_native=False`` are not.
     iterations : int, default 15
     calculate_training_loss : bool, default False
         After each iteration report the loss, divided by the sum of the weights of all squared errors: Σ c, or
@@ -143,7 +145,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         init_scale: float | None = None,
     ) -> None:
         super().__init__(num_threads=num_threads)
-        self.device = choose_device(use_gpu)
         self.factors = factors
         self.regularization = regularization
         self.alpha = alpha
@@ -158,6 +159,15 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.regularization_exponent = regularization_exponent
         self.init_scale = init_scale
         self.fit_callback: Callable[[int, float, float | None], object] | None = None
+        self.device = self._choose_device(use_gpu, vars(self))
+
+    @classmethod
+    def _not_on_gpu(cls, parameters: Mapping[str, Any]) -> str:
+        if is_float64(parameters):
+            return "dtype=float64, since it computes in float32; take float32 or float16"
+        if not parameters.get("use_cg", True):
+            return "use_cg=False, since it solves by conjugate gradient"
+        return "" if parameters.get("use_native", True) else "use_native=False, since all its kernels are native"
 
     @property
     def _kernels(self) -> Kernels:
@@ -212,6 +222,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         ValueError
             The model has factors of another shape, a parameter is out of range, or a value is negative and
             ``unobserved_weight`` is set.
+        MemoryError
+            The GPU has not enough memory; the message says how much is needed.
         """
         self._check_parameters()
         objective = self._objective()
@@ -220,9 +232,11 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Ciu = to_counts(matrix.T.tocsr())
         for counts in (Cui, Ciu):
             objective.ridge(counts, counts.shape[1])  # refuses parameters that are too large together
+        total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
+        self._check_room(Cui, self.factors, 2)
+        Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
         self._initialize(*matrix.shape)
         callback = callback or self.fit_callback
-        total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
         loss = None
         with tqdm(total=self.iterations, disable=not show_progress) as progress:
             for iteration in range(self.iterations):
@@ -343,16 +357,19 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         row = self._aligned(matrix, userid, "user_factors", "item_factors", ("user_items", "userid"))
         counts = to_counts(objective.confidences(row, "user_items"))
         with one_blas_thread:
+            liked_factors = self._kernels.to_host(self._kernels.take(items, counts.indices))
             if user_weights is None:
+                local = counts._replace(indices=np.arange(len(liked_factors), dtype=np.int32))
                 gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
-                A, _ = _arrays.linear_system(counts, 0, items, gram, ridge, objective.policy)
+                A, _ = _arrays.linear_system(local, 0, liked_factors, gram, ridge, objective.policy)
                 try:
                     user_weights = cho_factor(A)
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
             _, rhs = _arrays.entries(counts.values, objective.policy)
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
-            contribution = confidence * (items[liked] @ cho_solve(user_weights, items[itemid].astype(np.float64)))
+            direction = cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
+            contribution = confidence * (liked_factors[rhs > 0] @ direction)
         best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
         return (
             float(contribution.sum()),
@@ -369,8 +386,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             check_positive(self.init_scale, "init_scale")
         self._objective()
         self.dtype = np.dtype(self.dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        if self.dtype not in ((np.float32, np.float16) if self.device == "gpu" else (np.float32, np.float64)):
+            raise TypeError(f"dtype must be float32 or float64, or float16 on a GPU, got {self.dtype}")
 
     def _initialize(self, users: int, items: int) -> None:
         """Make the factors that are missing, once it is sure that those which are there will do."""
@@ -384,9 +401,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             draw, scale = random.standard_normal, float(self.init_scale) / math.sqrt(self.factors)
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                factors = draw(shape, dtype=self.dtype.type)
+                factors = draw(shape, dtype=np.promote_types(self.dtype, np.float32).type)
                 factors *= scale
-                setattr(self, side, factors)
+                setattr(self, side, self._kernels.writable(factors, self.dtype))
         self._cache.clear()
 
     def _objective(self) -> Objective:
@@ -401,8 +418,10 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         factors = getattr(self, side)
         kept = self._cache.get(side)
         if kept is None or kept[0] is not factors:
-            gram = self._kernels.gram(self._factors(side), self.num_threads)
-            if not (gram.diagonal() <= np.finfo(self._factors(side).dtype).max).all():
+            held = self._factors(side)
+            factors = getattr(self, side)
+            gram = self._kernels.gram(held, self.num_threads)
+            if not (gram.diagonal() <= np.finfo(np.promote_types(held.dtype, np.float32)).max).all():
                 raise ModelFitError(
                     f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
                     "user_factors and item_factors to None to start anew"
@@ -436,7 +455,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         rows = self._aligned(
             to_csr(as_rows(matrix) if np.ndim(ids) == 0 else matrix, names[0]), ids, side, other, names
         )
-        X = np.zeros((rows.shape[0], self._factors(other).shape[1]), dtype=self.dtype)
+        X = self._kernels.zeros(rows.shape[0], self._factors(other).shape[1], self.dtype)
         counts = to_counts(self._objective().confidences(rows, names[0]))
         self._solve(counts, X, other, None)
         return X[0] if np.ndim(ids) == 0 else X
@@ -459,7 +478,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         solved = self._recalculate(ids, matrix, side, other, names)
         factors = self._extended(side, int(ids.max(initial=-1)) + 1)
         self._cache.pop(side, None)
-        factors[ids] = solved
+        self._kernels.put(factors, ids, solved)
         setattr(self, side, factors)
 
     def _extended(self, side: str, rows: int) -> Factors:
@@ -468,13 +487,13 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         They lie in a buffer that doubles when it is full, so that adding rows one by one copies each a constant
         number of times. It is used only while the factors are the very view of it that was set here.
         """
-        factors: Factors = np.require(getattr(self, side), self.dtype, ["C", "A", "W"])
+        factors = self._kernels.writable(getattr(self, side), self.dtype)
         known, width = factors.shape
         if rows <= known:
             return factors
         buffer, view = self._cache.get(f"{side} buffer", (factors, None))
         if view is not factors or len(buffer) < rows:
-            buffer = np.zeros((max(rows, 2 * known), width), dtype=self.dtype)
+            buffer = self._kernels.zeros(max(rows, 2 * known), width, self.dtype)
             buffer[:known] = factors
         grown: Factors = buffer[:rows]
         self._cache[f"{side} buffer"] = buffer, grown

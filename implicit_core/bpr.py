@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from implicit_core._checks import check_count, check_number
-from implicit_core._devices import DeviceClass, choose_device, register_device_class
+from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._typing import Counts, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
@@ -49,7 +49,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         Seed of the initial factors and of the draws.
     deterministic : bool, default True
         Take steps in an order that gives the same bits for any number of threads. False lets threads race, which is
-        a little faster and gives another result each time.
+        a little faster and gives another result each time, as on a GPU always.
 
     Attributes
     ----------
@@ -91,7 +91,6 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         deterministic: bool = True,
     ) -> None:
         super().__init__(num_threads=num_threads)
-        self.device = choose_device(use_gpu)
         self.factors = factors
         self.learning_rate = learning_rate
         self.regularization = regularization
@@ -100,6 +99,11 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         self.verify_negative_samples = verify_negative_samples
         self.random_state = random_state
         self.deterministic = deterministic
+        self.device = self._choose_device(use_gpu, vars(self))
+
+    @classmethod
+    def _not_on_gpu(cls, parameters: Mapping[str, Any]) -> str:
+        return "dtype=float64, since it computes in float32" if is_float64(parameters) else ""
 
     def fit(
         self,
@@ -129,13 +133,17 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
             A value is NaN or infinite, or the factors became so.
         ValueError
             The model has factors of another shape, or a parameter is out of range.
+        MemoryError
+            The GPU has not enough memory; the message says how much is needed.
         """
         self._check_parameters()
         counts = to_counts(confidences(check_csr(user_items), 1.0, "user_items"))
+        self._check_room(counts, self.factors + 1, 1)
         random = check_random_state(self.random_state)
         self._initialize(random, counts)
         key = int(random.integers(2**64, dtype=np.uint64))
         users = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
+        counts = self._kernels.to_device(counts)
         with tqdm(total=self.iterations, disable=not show_progress) as progress:
             for epoch in range(self.iterations):
                 start = time.time()
@@ -172,7 +180,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
         self.dtype = np.dtype(self.dtype)
-        if self.dtype not in (np.float32, np.float64):
+        if self.dtype not in ((np.float32,) if self.device == "gpu" else (np.float32, np.float64)):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
 
     def _initialize(self, random: np.random.Generator, counts: Counts) -> None:
@@ -191,7 +199,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 factors[stored == 0] = 0
                 if side == "user_factors":
                     factors[:, -1] = 1
-                setattr(self, side, factors)
+                setattr(self, side, self._kernels.writable(factors, self.dtype))
 
 
 class CPUBayesianPersonalizedRanking(BayesianPersonalizedRanking):

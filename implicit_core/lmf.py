@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         random_state: Any = None,
     ) -> None:
         super().__init__(num_threads=num_threads)
-        self.device = self._choose_device(use_gpu)
+        self.device = self._choose_device(use_gpu, {})
         self.factors = factors
         self.learning_rate = learning_rate
         self.regularization = regularization
@@ -114,11 +114,15 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         self.neg_prop = neg_prop
         self.random_state = random_state
 
-    @staticmethod
-    def _choose_device(use_gpu: bool | None) -> str:
+    @classmethod
+    def _choose_device(cls, use_gpu: bool | None, parameters: Mapping[str, Any]) -> str:
         if use_gpu:
             raise NotImplementedError("LogisticMatrixFactorization computes on the CPU only; leave use_gpu False")
         return "cpu"
+
+    @classmethod
+    def _not_on_gpu(cls, parameters: Mapping[str, Any]) -> str:
+        return "logistic matrix factorization"
 
     def fit(
         self,

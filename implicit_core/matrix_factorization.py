@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_one_or_many, check_selection, pairs
-from implicit_core._devices import choose_device, kernels_of
+from implicit_core._devices import choose_device, class_for, kernels_of, refusal
 from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
 from implicit_core.utils import to_csr
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
 BATCH_RESULTS = 2**24  #: bound on the results of a batch, which are copied to where they belong
@@ -31,15 +33,14 @@ class MatrixFactorizationBase(RecommenderBase):
     ----------
     user_factors : ndarray, shape (users, factors)
     item_factors : ndarray, shape (items, factors)
-        None before ``fit``.
+        None before ``fit``; arrays of CuPy where the model computes on a GPU.
     num_threads : int
         Threads to use; 0 means all that this process may, negative counts from the end (−1 = all).
     """
 
     device = "cpu"
+    dtype: Any  #: of the factors
     _saved: ClassVar[tuple[str, ...]] = ()  #: names of the attributes that a file holds beside the factors
-
-    _choose_device = staticmethod(choose_device)
 
     def __init__(self, num_threads: int = 0) -> None:
         self.user_factors: Any = None
@@ -54,7 +55,26 @@ class MatrixFactorizationBase(RecommenderBase):
 
     @use_gpu.setter
     def use_gpu(self, use_gpu: bool | None) -> None:
-        self.device = self._choose_device(use_gpu)
+        device = self._choose_device(use_gpu, vars(self))
+        if device != self.device:
+            self.user_factors, self.item_factors = self._host_factors()
+            self.device = device
+            self._cache.clear()
+
+    @classmethod
+    def _choose_device(cls, use_gpu: bool | None, parameters: Mapping[str, Any]) -> str:
+        return choose_device(use_gpu, cls._not_on_gpu(parameters))
+
+    @classmethod
+    def _not_on_gpu(cls, parameters: Mapping[str, Any]) -> str:
+        """Which of the parameters the GPU does not offer, for an error; empty where it offers all."""
+        return ""
+
+    @classmethod
+    def _suited(cls, model: Self, state: Mapping[str, Any]) -> Self:
+        """On the CPU, where the public class of a model on the GPU loads what the GPU does not offer."""
+        suits = model.device == "cpu" or "_device_classes" not in vars(cls) or not cls._not_on_gpu(state)
+        return model if suits else class_for(type(model), "cpu")()
 
     @property
     def _kernels(self) -> Kernels:
@@ -63,12 +83,12 @@ class MatrixFactorizationBase(RecommenderBase):
     @property
     def user_norms(self) -> Factors:
         """L2 norms of the user factors, 1e-10 where all are zero."""
-        return norms_of(self._factors("user_factors"))
+        return norms_of(self._kernels, self._factors("user_factors"))
 
     @property
     def item_norms(self) -> Factors:
         """L2 norms of the item factors, 1e-10 where all are zero."""
-        return norms_of(self._factors("item_factors"))
+        return norms_of(self._kernels, self._factors("item_factors"))
 
     def recommend(  # noqa: D102
         self,
@@ -114,7 +134,9 @@ class MatrixFactorizationBase(RecommenderBase):
             N = min(N, len(only))
 
         def queries(rows: slice) -> Factors:
-            return self.recalculate_user(userids[rows], liked[rows]) if recalculate_user else users[userids[rows]]
+            if recalculate_user:
+                return self.recalculate_user(userids[rows], liked[rows])
+            return self._kernels.take(users, userids[rows])
 
         exclude = pairs(liked) if filter_already_liked_items else None
         return self._topk(search, queries, len(userids), scalar, item_factors, N, only, drop, exclude)
@@ -157,7 +179,11 @@ class MatrixFactorizationBase(RecommenderBase):
         ids = check_one_or_many(userid, len(factors), "userid")
         only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
         scalar = np.ndim(userid) == 0
-        return self._similar(self._kernels, lambda rows: factors[ids[rows]], len(ids), scalar, factors, N, only, drop)
+
+        def queries(rows: slice) -> Factors:
+            return self._kernels.take(factors, ids[rows])
+
+        return self._similar(self._kernels, queries, len(ids), scalar, factors, N, only, drop)
 
     def similar_items(  # noqa: D102
         self,
@@ -185,7 +211,8 @@ class MatrixFactorizationBase(RecommenderBase):
         if recalculate_item:
             if item_users is None:
                 raise ValueError("recalculate_item needs item_users, a row of users for each itemid; got None")
-            recalculated = np.atleast_2d(self.recalculate_item(itemid, item_users))
+            recalculated = self.recalculate_item(itemid, item_users)
+            recalculated = recalculated.reshape(-1, recalculated.shape[-1])
             n = len(recalculated)
         else:
             ids = check_one_or_many(itemid, len(factors), "itemid")
@@ -193,7 +220,7 @@ class MatrixFactorizationBase(RecommenderBase):
         only, drop = check_selection(items, filter_items, len(factors), ("items", "filter_items"))
 
         def queries(rows: slice) -> Factors:
-            return recalculated[rows] if recalculate_item else factors[ids[rows]]
+            return recalculated[rows] if recalculate_item else self._kernels.take(factors, ids[rows])
 
         return self._similar(search, queries, n, scalar, factors, N, only, drop)
 
@@ -207,19 +234,20 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _rows_of(self, side: str, ids: Any) -> Factors:
         factors = self._factors(f"{side}_factors")
-        rows: Factors = factors[check_one_or_many(ids, len(factors), f"{side}id")]
+        rows = self._kernels.take(factors, check_one_or_many(ids, len(factors), f"{side}id"))
         return rows[0] if np.ndim(ids) == 0 else rows
 
     def _get_similarity_score(
         self, factor: Factors, norm: Any, factors: Factors, norms: Any, N: int, filter_items: ArrayLike | None = None
     ) -> tuple[Ids, Scores]:
         _, drop = check_selection(None, filter_items, len(factors), ("items", "filter_items"))
-        vectors, scalar = np.atleast_2d(factor), np.ndim(factor) == 1
+        scalar = factor.ndim == 1
+        vectors = factor.reshape(-1, factor.shape[-1])
         return self._similar(self._kernels, lambda rows: vectors[rows], len(vectors), scalar, factors, N, None, drop)
 
     def _check_fit_errors(self) -> None:
         for side in ("user_factors", "item_factors"):
-            if not np.isfinite(self._factors(side)).all():
+            if not abs(self._factors(side).sum(dtype="float64")) < float("inf"):
                 raise ModelFitError(f"NaN encountered in factors: {side} must be finite")
 
     def recalculate_user(self, userid: int | ArrayLike, user_items: Matrix) -> Factors:
@@ -240,15 +268,41 @@ class MatrixFactorizationBase(RecommenderBase):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot recalculate items")
 
-    def to_gpu(self) -> MatrixFactorizationBase:
-        """Give this model on the GPU.
+    def to_gpu(self) -> Self:
+        """Give this model on the GPU: a copy with the same parameters and factors, or itself if it is there.
 
         Raises
         ------
         ValueError
-            There is no GPU to use; the message says what is missing.
+            There is no GPU to use, or it does not offer what the model is set to; the message says what is missing.
         """
-        raise ValueError(f"to_gpu cannot be met: {gpu.why_not()}")
+        if reason := refusal(self._not_on_gpu(vars(self))):
+            raise ValueError(f"to_gpu cannot be met: {reason}")
+        return self._on("gpu")
+
+    def to_cpu(self) -> Self:
+        """Give this model on the CPU: a copy with the same parameters and factors, or itself if it is there.
+
+        Factors of float16 become float32.
+        """
+        return self._on("cpu")
+
+    def _on(self, device: str) -> Self:
+        if self.device == device:
+            return self
+        kind: type[Self] = class_for(type(self), device)
+        model = kind.__new__(kind)
+        vars(model).update(self.__getstate__(), device=device)
+        model._widen()
+        for side in ("user_factors", "item_factors"):
+            if getattr(model, side) is not None:
+                setattr(model, side, model._factors(side))
+        return model
+
+    def _widen(self) -> None:
+        """Turn float16, which is for the GPU, into float32 on the CPU."""
+        if self.device == "cpu" and getattr(self, "dtype", None) == np.float16:
+            self.dtype = np.dtype(np.float32)
 
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
         self._warn_of_what_implicit_lacks()
@@ -256,7 +310,8 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _state(self) -> dict[str, Any]:
         """What a file holds."""
-        state = {name: getattr(self, name) for name in (*self._saved, *self._beyond, "user_factors", "item_factors")}
+        state = {name: getattr(self, name) for name in (*self._saved, *self._beyond)}
+        state["user_factors"], state["item_factors"] = self._host_factors()
         if "dtype" in state:
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
@@ -284,6 +339,7 @@ class MatrixFactorizationBase(RecommenderBase):
         if (users is None) != (items is None) or (users is not None and users.shape[1] != items.shape[1]):
             raise ModelLoadError("the file must hold user_factors and item_factors of the same width, or neither")
         self.user_factors, self.item_factors = users, items
+        self._widen()
         try:
             self._check_parameters()
         except (TypeError, ValueError) as error:
@@ -292,9 +348,20 @@ class MatrixFactorizationBase(RecommenderBase):
     def _check_parameters(self) -> None:
         """Raise TypeError or ValueError for a parameter of the wrong kind or out of range."""
         check_count(self.num_threads, "num_threads", -sys.maxsize)
+        if self.device == "gpu" and (lacking := self._not_on_gpu(vars(self))):
+            raise ValueError(f"this model is on the GPU, which does not offer {lacking}; to_cpu() gives it on the CPU")
+
+    def _host_factors(self) -> tuple[Any, Any]:
+        """The factors of users and items, as pickles and files hold them."""
+        factors = self.user_factors, self.item_factors
+        if self.device == "cpu":
+            return factors
+        users, items = (f if f is None or isinstance(f, np.ndarray) else self._kernels.to_host(f) for f in factors)
+        return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        users, items = self._host_factors()
+        return {**self.__dict__, "user_factors": users, "item_factors": items, "_cache": {}}
 
     __setstate__ = set_state
 
@@ -303,10 +370,12 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = getattr(self, side)
         if factors is None:
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
-        factors = np.asarray(factors)
-        if factors.ndim != 2:
-            raise ValueError(f"{side} must have two dimensions, got shape {factors.shape}")
-        return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
+        if np.ndim(factors) != 2:
+            raise ValueError(f"{side} must have two dimensions, got shape {np.shape(factors)}")
+        held = self._kernels.as_factors(factors)
+        if self.device == "gpu" and held is not factors:
+            setattr(self, side, held)  # so that they are moved to the device once
+        return held
 
     def _check_shape(self, side: str, shape: tuple[int, int]) -> None:
         """Raise ValueError if there are factors of another shape than the data asks for."""
@@ -317,10 +386,15 @@ class MatrixFactorizationBase(RecommenderBase):
                 f"{np.shape(factors)}; to start anew with other data, set user_factors and item_factors to None"
             )
 
+    def _check_room(self, counts: Counts, width: int, orders: int) -> None:
+        """Raise MemoryError if training needs more memory than the device has; see the function of the kernels."""
+        sides = sum(getattr(self, side) is None for side in ("user_factors", "item_factors"))
+        self._kernels.check_room(counts, width, self.dtype, sides, orders)
+
     def _writable(self, side: str, shape: tuple[int, int]) -> Factors:
         """Factors to go on from in a fit, as an array that a kernel may write: the model's own where that will do."""
         self._check_shape(side, shape)
-        setattr(self, side, np.require(getattr(self, side), self.dtype, ["C", "A", "W"]))
+        setattr(self, side, self._kernels.writable(getattr(self, side), self.dtype))
         factors: Factors = getattr(self, side)
         return factors
 
@@ -338,7 +412,8 @@ class MatrixFactorizationBase(RecommenderBase):
         def directions(rows: slice) -> Factors:
             vectors = queries(rows)
             with np.errstate(invalid="ignore"):  # infinite factors
-                return vectors / norms_of(vectors)[:, None]
+                directions: Factors = vectors / norms_of(self._kernels, vectors)[:, None]
+                return directions
 
         return self._topk(search, directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
 
@@ -356,6 +431,7 @@ class MatrixFactorizationBase(RecommenderBase):
         cosine: bool = False,
     ) -> tuple[Ids, Scores]:
         """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
+        dtype = np.promote_types(factors.dtype, np.float32)
         index = search.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
         batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
 
@@ -367,7 +443,7 @@ class MatrixFactorizationBase(RecommenderBase):
                     f"{factors.shape[1]}"
                 )
             return search.topk(
-                vectors.astype(factors.dtype, copy=False),
+                vectors.astype(dtype, copy=False),
                 index,
                 N,
                 exclude=None if exclude is None else exclude._replace(indptr=exclude.indptr[start : stop + 1]),
@@ -378,7 +454,7 @@ class MatrixFactorizationBase(RecommenderBase):
         if n <= batch:
             ids, scores = best(0, n)
         else:
-            ids, scores = np.empty((n, N), dtype=np.int32), np.empty((n, N), dtype=factors.dtype)
+            ids, scores = np.empty((n, N), dtype=np.int32), np.empty((n, N), dtype=dtype)
             for start in range(0, n, batch):
                 rows = slice(start, min(start + batch, n))
                 ids[rows], scores[rows] = best(start, rows.stop)
@@ -401,9 +477,10 @@ class GPUMatrixFactorizationBase(MatrixFactorizationBase):
         self.device = choose_device(True)
 
 
-def norms_of(factors: Factors) -> Factors:
+def norms_of(kernels: Kernels, factors: Factors) -> Factors:
     """L2 norms of rows, 1e-10 where all are zero."""
     with np.errstate(over="ignore"):
-        norms: Factors = np.sqrt(np.einsum("ij,ij->i", factors, factors, dtype=np.float64)).astype(factors.dtype)
+        dtype = np.promote_types(factors.dtype, np.float32)
+        norms: Factors = (kernels.squared_norms(factors) ** 0.5).astype(dtype)
     norms[norms == 0] = ZERO_NORM
     return norms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import ArrayLike
@@ -196,7 +196,14 @@ class RecommenderBase(metaclass=ABCMeta):
             ``mmap`` is set and a file object is given.
         """
         model = cls()
-        model._restore(read_npz(fileobj_or_path, mmap))
+        state = read_npz(fileobj_or_path, mmap)
+        model = cls._suited(model, state)
+        model._restore(state)
+        return model
+
+    @classmethod
+    def _suited(cls, model: Self, state: Mapping[str, Any]) -> Self:
+        """``model``, or a new one in its place where it cannot take over what :meth:`save` wrote."""
         return model
 
     def _restore(self, state: dict[str, Any]) -> None:

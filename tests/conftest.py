@@ -9,6 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from implicit_core import gpu
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_gpu(request):
+    """Models compute on the CPU, whatever the machine has, but for the tests in the folder ``gpu``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "gpu":
+            patch.setattr(gpu, "_problem", lambda: "there is none for these tests")
+        yield
+
 
 @pytest.fixture(scope="session")
 def run_python():
@@ -19,7 +30,8 @@ def run_python():
 
     def run(*arguments, **variables):
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **variables}
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= variables
         command = [sys.executable, *arguments]
         folder = Path(__file__).parent
         return subprocess.run(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from implicit_core._devices import public_class
+from implicit_core import _arrays
+from implicit_core._devices import kernels_of, public_class
 from implicit_core._files import read_npz, write_npz
 from implicit_core._kernels import Kernels, effective_threads
 from implicit_core._typing import Counts, Factors, Ids, Index, Matrix, Scores
@@ -108,6 +109,7 @@ class ApproximateModel(RecommenderBase):
         self.approximate_similar_items = approximate_similar_items
         self.approximate_recommend = approximate_recommend
         self._built: dict[str, _Built] = {}
+        self._items: tuple[Any, Factors] | None = None
 
     @classmethod
     def _import(cls) -> Any:
@@ -270,7 +272,7 @@ class ApproximateModel(RecommenderBase):
         self.model._restore(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_built": {}}
+        return {**self.__dict__, "_built": {}, "_items": None}
 
     def _index_parameters(self) -> dict[str, Any]:
         return {name: value for name, value in self.get_params().items() if name != "model"}
@@ -289,7 +291,21 @@ class ApproximateModel(RecommenderBase):
 
     def _search_with(self, kind: str, approximate: bool) -> Any:
         kernels = self.model._kernels
-        return _ApproximateSearch(kernels, partial(self._candidates, kind), self._overfetch) if approximate else kernels
+        if not approximate:
+            return kernels
+        exact = kernels if self.model.device == "cpu" else kernels_of("cpu")  # an index finds items on the host
+        return _ApproximateSearch(exact, partial(self._candidates, kind), self._overfetch, self._on_host)
+
+    def _on_host(self, factors: Any) -> Factors:
+        """Factors on the host; those of the items of a model on a GPU are kept while they are the same array."""
+        if isinstance(factors, np.ndarray):
+            return factors
+        if self._items is None or self._items[0] is not factors:
+            on_host = _arrays.as_factors(self.model._kernels.to_host(factors))
+            if factors is not self.model.item_factors:
+                return on_host
+            self._items = factors, on_host
+        return self._items[1]
 
     def _current(self, kind: str) -> _Built:
         """The index of the factors that the model has now."""
@@ -306,7 +322,8 @@ class ApproximateModel(RecommenderBase):
     def _index(self, cosine: bool) -> _Built:
         factors = self.model._factors("item_factors")
         self._check_factors(self.model._factors("user_factors"), factors)
-        norms = norms_of(factors)
+        factors = self._on_host(factors)
+        norms = norms_of(_arrays, factors)
         filled = factors.any(axis=1)
         if cosine:
             items, vectors = np.flatnonzero(filled), (factors / norms[:, None])[filled]
@@ -324,7 +341,7 @@ class ApproximateModel(RecommenderBase):
         """Items that are probably among the k best, in any order, and −1 in places left over."""
         built = self._current(kind)
         threads = min(effective_threads(self.model.num_threads), -(-len(queries) // QUERIES_PER_THREAD))
-        directions = np.ascontiguousarray(queries / norms_of(queries)[:, None], dtype=np.float32)
+        directions = np.ascontiguousarray(queries / norms_of(_arrays, queries)[:, None], dtype=np.float32)
         found = [np.full((len(queries), 1), -1)]
         for position, index in enumerate(built.indexes):
             augmented = kind == "recommend" and position == 0
@@ -337,16 +354,23 @@ class ApproximateModel(RecommenderBase):
 class _ApproximateSearch:
     """A :class:`~implicit_core._kernels.Search` among what an index finds."""
 
-    def __init__(self, exact: Kernels, candidates: Callable[[Factors, int], Ids], overfetch: int) -> None:
+    def __init__(
+        self,
+        exact: Kernels,
+        candidates: Callable[[Factors, int], Ids],
+        overfetch: int,
+        on_host: Callable[[Any], Factors],
+    ) -> None:
         self._exact = exact
         self._candidates = candidates
         self._overfetch = overfetch
+        self._on_host = on_host
 
     def prepare(
         self, items: Factors, ids: Ids | None = None, *, cosine: bool = False, queries: int = 0, num_threads: int = 0
     ) -> Index:
         """All rows of ``items``; there are no ``ids``."""
-        return Index(np.ascontiguousarray(items), np.empty(0, dtype=np.int32), cosine)
+        return Index(np.ascontiguousarray(self._on_host(items)), np.empty(0, dtype=np.int32), cosine)
 
     def topk(
         self,
@@ -359,7 +383,7 @@ class _ApproximateSearch:
         num_threads: int = 0,
     ) -> tuple[NDArray[np.int32], Scores]:
         """The best k of the candidates, exactly scored; exact results for queries with too few of them."""
-        items, cosine = index.factors, index.cosine
+        queries, items, cosine = self._on_host(queries), index.factors, index.cosine
         ids = np.empty((len(queries), k), dtype=np.int32)
         scores = np.empty((len(queries), k), dtype=items.dtype)
         if k == 0:

@@ -13,6 +13,17 @@ from numpy.typing import NDArray
 
 from implicit_core import _arrays
 from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
+from implicit_core._arrays import SPEED as SPEED  # what follows the definitions do well enough
+from implicit_core._arrays import as_factors as as_factors
+from implicit_core._arrays import check_room as check_room
+from implicit_core._arrays import is_array as is_array
+from implicit_core._arrays import put as put
+from implicit_core._arrays import squared_norms as squared_norms
+from implicit_core._arrays import take as take
+from implicit_core._arrays import to_device as to_device
+from implicit_core._arrays import to_host as to_host
+from implicit_core._arrays import writable as writable
+from implicit_core._arrays import zeros as zeros
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk

@@ -19,7 +19,7 @@ def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, s
     ----------
     Cui : csr_matrix or csr_array, shape (rows of X, rows of Y)
         Confidences.
-    X, Y : ndarray, shape (rows, factors)
+    X, Y : ndarray of NumPy or CuPy, shape (rows, factors)
     regularization : float
     solver : None
         Not used; callers of ``implicit`` may pass one.

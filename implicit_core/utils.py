@@ -232,6 +232,11 @@ def check_finite(matrix: Matrix, name: str, limit: float) -> None:
         )
 
 
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no value of an array is NaN or infinite; takes no space."""
+    return bool(np.isfinite([array.min(initial=0), array.max(initial=0)]).all())
+
+
 def entry_at(matrix: Matrix, position: int) -> str:
     """Say which entry of a CSR matrix is stored at a position, for errors."""
     row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1

@@ -248,7 +248,7 @@ class ApproximateModel(RecommenderBase):
         try:
             about = json.loads(state["ann"])
             name, wrapped, parameters = about["class"], about["model"], dict(about["parameters"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ModelLoadError(
                 f"the file holds no {cls.__name__}; to index a model saved by itself, load it with its own class and "
                 f"pass it to {cls.__name__}"

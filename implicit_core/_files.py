@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import struct
@@ -66,6 +67,12 @@ def write_npz(file: Any, arrays: dict[str, Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def partial_files(path: Path) -> list[Path]:
+    """What writes of a file have left behind whose processes were killed."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    return [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]
 
 
 def _write_members(stream: Any, arrays: dict[str, Any]) -> None:
@@ -153,7 +160,7 @@ def _check_directory(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
     stream.seek(-END_RECORD - len(archive.comment), os.SEEK_END)
     (entries,) = struct.unpack("<10xH10x", stream.read(END_RECORD))
     if entries != len(members):
-        raise ModelLoadError(f"the file must hold {entries} arrays, but only {len(members)} can be found; it is damaged")
+        raise ModelLoadError(f"the file must hold {entries} arrays, but {len(members)} can be found; it is damaged")
 
 
 def _member(stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo, mmap: bool) -> NDArray[Any]:

@@ -272,8 +272,8 @@ class MatrixFactorizationBase(RecommenderBase):
         for side in ("user_factors", "item_factors"):
             if getattr(self, side) is not None and not all_finite(self._factors(side)):
                 raise ModelFitError(
-                    f"{side} must be finite to be saved, but hold NaN or infinite values; fit the model anew, with more "
-                    "regularization or, if it has one, a lower learning rate"
+                    f"{side} must be finite to be saved, but hold NaN or infinite values; set user_factors and "
+                    "item_factors to None and fit with more regularization, or a lower learning rate where there is one"
                 )
         state = {name: getattr(self, name) for name in (*self._saved, *self._beyond, "user_factors", "item_factors")}
         if "dtype" in state:

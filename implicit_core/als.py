@@ -398,12 +398,14 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         scale = 0.01
         if self.init_scale is not None:
             draw, scale = random.standard_normal, float(self.init_scale) / math.sqrt(self.factors)
+        drawn = {}
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                factors = draw(shape, dtype=self.dtype.type)
-                factors *= scale
-                setattr(self, side, factors)
+                drawn[side] = draw(shape, dtype=self.dtype.type)
+                drawn[side] *= scale
         self._cache.clear()
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, factors)
 
     def _objective(self) -> Objective:
         """What is minimised; raises where a parameter of it is out of range."""

@@ -197,9 +197,10 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         sides = {"item_factors": counts.shape[1], "user_factors": counts.shape[0]}
         for side, size in sides.items():
             self._check_shape(side, (size, self.factors + 1))
+        drawn = {}
         for side, size in sides.items():
             if getattr(self, side) is None:
-                factors = random.random((size, self.factors + 1), dtype=self.dtype.type)
+                drawn[side] = factors = random.random((size, self.factors + 1), dtype=self.dtype.type)
                 factors -= 0.5
                 factors /= self.factors
                 stored = (
@@ -208,7 +209,8 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 factors[stored == 0] = 0
                 if side == "user_factors":
                     factors[:, -1] = 1
-                setattr(self, side, factors)
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, factors)
 
 
 class CPUBayesianPersonalizedRanking(BayesianPersonalizedRanking):

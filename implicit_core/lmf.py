@@ -218,14 +218,17 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             self._check_shape(side, (stored.shape[0], self.factors + 2))
         liked = float(np.maximum(counts[0].values, 0).sum(dtype=np.float64))
         log_odds = np.log(liked / draws) if liked and draws else 0.0
+        drawn = {}
         for side, stored in sides.items():
             if getattr(self, side) is None:
-                factors = random.standard_normal((stored.shape[0], self.factors + 2), dtype=self.dtype.type)
+                shape = stored.shape[0], self.factors + 2
+                drawn[side] = factors = random.standard_normal(shape, dtype=self.dtype.type)
                 factors *= START
                 factors[:, -2:] = log_odds / 2
                 factors[np.diff(stored.indptr) == 0] = 0
                 factors[:, -2 if side == "user_factors" else -1] = 1
-                setattr(self, side, factors)
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, factors)
 
     def _half_step(self, counts: Counts, squares: Factors, negatives: Negatives, epoch: int, side: int) -> None:
         """Take a step for users (side 0) or items (side 1), in pieces between which signals are acted on."""

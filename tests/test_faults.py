@@ -150,7 +150,7 @@ def test_factors_that_could_not_be_loaded_are_not_saved_over_others(model, tmp_p
 
 
 def test_files_damaged_or_made_to_harm_are_refused_or_harmless(run_python):
-    cases = 1000 * TRIALS
+    cases = 2000 * TRIALS
     result = run_python(str(FAULTS / "load.py"), str(cases), "0")
     assert result.returncode == 0, "\n".join(result.stderr.splitlines()[-40:])
     outcomes = json.loads(result.stdout)

@@ -35,7 +35,7 @@ def main(kills, seed):
             once = time.perf_counter() - began
             path = Path(folder) / f"{kind.__name__}.npz"
             killed = 0
-            while killed < kills:
+            while killed < kills or not results[f"{kind.__name__} ended"]:
                 child = os.fork()
                 if child == 0:
                     kind(**parameters).fit(matrix, show_progress=False, checkpoint=path)

@@ -140,19 +140,20 @@ def test_eight_threads_get_what_one_gets_while_others_fit_copies_save_and_load(m
 def test_child_processes_compute_what_their_parent_does(run_python, how):
     if how not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {how} on this platform")
-    assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), how, str(TRIALS)))
+    assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), how, str(TRIALS), "0"))
 
 
 def test_workers_of_joblib_compute_what_their_parent_does(run_python):
     pytest.importorskip("joblib")
-    assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), "loky", str(TRIALS)))
+    assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), "loky", str(TRIALS), "0"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-def test_children_forked_while_threads_are_at_work_compute_what_their_parent_does(run_python):
+@pytest.mark.parametrize("seed", range(TRIALS))
+def test_children_forked_while_threads_are_at_work_compute_what_their_parent_does(run_python, seed):
     """As under a server that loads its application and then forks; whatever lock is held at that moment."""
-    results = assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), "preload", str(20 * TRIALS)))
-    assert results["right"] == 20 * TRIALS
+    results = assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), "preload", "20", str(seed)))
+    assert results["right"] == 20
     assert results["parent"] >= 4
 
 
@@ -165,8 +166,9 @@ def assert_right(result):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_an_interrupted_fit_leaves_finite_factors_of_full_shape_and_goes_on(run_python):
-    result = run_python(str(FAULTS / "interrupt.py"), str(4 * TRIALS))
+@pytest.mark.parametrize("seed", range(TRIALS))
+def test_an_interrupted_fit_leaves_finite_factors_of_full_shape_and_goes_on(run_python, seed):
+    result = run_python(str(FAULTS / "interrupt.py"), "4", str(seed))
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout).keys() == {"als", "als exact", "bpr", "bpr racing", "lmf", "cosine"}
 

@@ -75,7 +75,7 @@ class FaissModel(ApproximateModel):
         lists = max(1, min(self.nlist, items // ITEMS_PER_LIST))
         faiss = self._import()
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(factors), factors, lists, faiss.METRIC_INNER_PRODUCT)
-        with _openmp_threads(faiss, effective_threads(self.model.num_threads)):
+        with _openmp_threads(faiss, effective_threads(faiss.omp_get_max_threads())):
             index.train(vectors)
             index.add(vectors)
         return index

@@ -1,4 +1,4 @@
-"""Interrupt fits as Ctrl-C does: python tests/faults/interrupt.py TRIALS [USERS ITEMS ENTRIES FACTORS].
+"""Interrupt fits as Ctrl-C does: python tests/faults/interrupt.py TRIALS SEED [USERS ITEMS ENTRIES FACTORS].
 
 A thread sends SIGINT at a random moment of each fit, which must end with KeyboardInterrupt and leave finite factors
 of full shape, or none where it had not come to them; a further fit must go on. Prints the seconds from the signal to
@@ -48,8 +48,8 @@ def interrupted(fit, delay):
     return None
 
 
-def main(trials, users=3000, items=2000, entries=100_000, factors=32):
-    random, matrix, longest = np.random.default_rng(0), matrix_of(users, items, entries), {}
+def main(trials, seed, users=3000, items=2000, entries=100_000, factors=32):
+    random, matrix, longest = np.random.default_rng(seed), matrix_of(users, items, entries), {}
     made = {
         "als": AlternatingLeastSquares(factors, iterations=10**6),
         "als exact": AlternatingLeastSquares(factors, iterations=10**6, use_cg=False),

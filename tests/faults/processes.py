@@ -1,4 +1,4 @@
-"""Use models in child processes: python tests/faults/processes.py HOW TRIALS; prints how many children were right.
+"""Use models in child processes: python tests/faults/processes.py HOW TRIALS SEED; prints how many children were right.
 
 HOW is fork, forkserver, spawn, loky, or preload: children forked while other threads of the process are in the midst of
 everything, which then compute in threads of their own, as under a server that loads before it forks.
@@ -78,8 +78,8 @@ def in_threads(made, expected, results):
         thread.join()
 
 
-def preloaded(made, expected, trials):
-    results, random, done = Counter(), np.random.default_rng(0), threading.Event()
+def preloaded(made, expected, trials, seed):
+    results, random, done = Counter(), np.random.default_rng(seed), threading.Event()
 
     def busy(model):
         while not done.is_set():
@@ -109,11 +109,11 @@ def preloaded(made, expected, trials):
     return results
 
 
-def main(how, trials):
+def main(how, trials, seed):
     made = models()
     expected = [work(model) for model in made]
     if how == "preload":
-        results = preloaded(made, expected, trials)
+        results = preloaded(made, expected, trials, seed)
     elif how == "loky":
         import joblib
 
@@ -128,4 +128,4 @@ def main(how, trials):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
@@ -343,3 +344,5 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=one_blas_thread.forget)
+    # another thread may hold the lock of the progress bars, which even those take that are not shown
+    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))

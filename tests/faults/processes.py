@@ -4,6 +4,7 @@ HOW is fork, forkserver, spawn, loky, or preload: children forked while other th
 everything, which then compute in threads of their own, as under a server that loads before it forks.
 """
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -96,6 +97,7 @@ def preloaded(made, expected, trials, seed):
             child = os.fork()
             if child == 0:
                 found = []
+                faulthandler.dump_traceback_later(60, exit=True)  # says where it hangs
                 in_threads(made, expected, found)
                 os._exit(0 if found == [True] * len(made) else 1)
             results["right" if os.waitpid(child, 0)[1] == 0 else "wrong"] += 1

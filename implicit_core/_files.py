@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
 import secrets
+import shutil
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_core.utils import ModelLoadError
+from implicit_core.utils import ModelLoadError, all_finite
 
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line
 LOCAL_HEADER = 30  #: bytes of the header of a member, without its name and extra fields
+END_RECORD = 22  #: bytes of the end of an archive, without its comment
 PADDING_FIELD = 0xD935  #: the extra field by which Android's zipalign pads too
 FORMAT_VERSION = 1  #: 0 are files of implicit
 VERSION_ENTRY = "format_version"
+MOST_INFLATION = 64  #: bytes that a byte of a file may stand for; save() does not compress
+SMALL = 2**26  #: bytes that a file may hold whatever its length
+MOST_POOL = 4096  #: words of a SeedSequence, which takes time in proportion to their square
 FROM_PICKLE = (
     "pickles of implicit do not carry over: unpickle it in an environment with implicit, call model.save(path) there, "
     "and load that file"
@@ -35,20 +41,38 @@ def with_suffix(path: str | os.PathLike[str]) -> Path:
 
 
 def write_npz(file: Any, arrays: dict[str, Any]) -> None:
-    """Write arrays to a path or file object; a path is replaced only by a complete file."""
+    """Write arrays to a path or file object; a path is replaced only by a complete file.
+
+    A link stays one, and the file that it leads to is replaced. The new file has the permissions of the old one. Where
+    the process is killed, a file that ends in ``.part`` may stay beside it.
+    """
     if hasattr(file, "write"):
         _write_members(file, arrays)
         return
-    path = with_suffix(file)
+    path = Path(os.path.realpath(with_suffix(file)))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with partial.open("xb") as stream:
             _write_members(stream, arrays)
             stream.flush()
             os.fsync(stream.fileno())
+        if path.exists():
+            shutil.copymode(path, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can; the file itself is safe
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def partial_files(path: Path) -> list[Path]:
+    """What writes of a file have left behind whose processes were killed."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    return [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]
 
 
 def _write_members(stream: Any, arrays: dict[str, Any]) -> None:
@@ -67,6 +91,9 @@ def _write_members(stream: Any, arrays: dict[str, Any]) -> None:
 
 def read_npz(file: Any, mmap: bool = False) -> dict[str, Any]:
     """Arrays of an ``.npz`` file, zero-dimensional ones as Python scalars; with ``mmap``, the others mapped from it.
+
+    Nothing that the file says is believed before it is checked: no memory is allotted that its length does not warrant,
+    and nothing in it is executed.
 
     Raises
     ------
@@ -91,22 +118,19 @@ def _read_members(stream: Any, mmap: bool) -> dict[str, Any]:
     try:
         if _is_pickle(stream):
             raise ModelLoadError(f"this is a pickle, not a model file that save() wrote; {FROM_PICKLE}")
-        members = np.load(stream, allow_pickle=False)
-        arrays = {name: members[name] for name in members.files if not mmap}
-        if mmap:
-            for name, member in zip(members.files, members.zip.infolist(), strict=True):
-                mapped = _mapped(stream, member)
-                arrays[name] = members[name] if mapped is None else mapped
+        with zipfile.ZipFile(stream) as archive:
+            _check_directory(stream, archive)
+            arrays = {
+                member.filename.removesuffix(".npy"): _member(stream, archive, member, mmap)
+                for member in archive.infolist()
+            }
         values = {name: array.item() if array.ndim == 0 else array for name, array in arrays.items()}
-    except ModelLoadError:
+    except (ModelLoadError, MemoryError):
         raise
-    except (ValueError, AttributeError, EOFError, KeyError, OSError, struct.error, zipfile.BadZipFile, zlib.error) as e:
-        raise ModelLoadError(
-            f"this is not a model file that save() wrote: {e}. A model saved by implicit with a Generator as "
-            "random_state cannot be read; save it there with an int random_state"
-        ) from e
+    except Exception as error:  # what parsers raise for arbitrary bytes is not listed anywhere
+        raise ModelLoadError(f"this is not a model file that save() wrote: {error}") from error
     version = values.pop(VERSION_ENTRY, 0)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 0 <= version <= FORMAT_VERSION:
         raise ModelLoadError(
             f"the file has format {version}, and this release of implicit_core reads formats up to {FORMAT_VERSION}; "
             "upgrade implicit_core"
@@ -121,34 +145,107 @@ def _is_pickle(stream: Any) -> bool:
     return bool(first == b"\x80")
 
 
-def _mapped(stream: IO[bytes], member: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """The array of a member as it lies in the file, read-only; None if it is a scalar or empty.
+def _check_directory(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Raise ModelLoadError where members are much larger than the file, lie on top of each other, or are missing.
+
+    A length in the directory that is damaged can hide the members after it, which zipfile does not notice.
+    """
+    length, members = stream.seek(0, os.SEEK_END), archive.infolist()
+    stored, inflated = sum(member.compress_size for member in members), sum(member.file_size for member in members)
+    if stored > length or inflated > max(MOST_INFLATION * length, SMALL):
+        raise ModelLoadError(
+            f"the file has {length} bytes and says that it holds {inflated}, which no model is compressed to; it is "
+            "damaged or made to exhaust memory"
+        )
+    stream.seek(-END_RECORD - len(archive.comment), os.SEEK_END)
+    (entries,) = struct.unpack("<10xH10x", stream.read(END_RECORD))
+    if entries != len(members):
+        raise ModelLoadError(f"the file must hold {entries} arrays, but {len(members)} can be found; it is damaged")
+
+
+def _member(stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo, mmap: bool) -> NDArray[Any]:
+    """The array that a member holds, whose size is what its header says; mapped if asked for and it has elements.
 
     Raises
     ------
     ModelLoadError
-        The array is compressed or not aligned.
+        It holds objects, or is to be mapped and cannot be.
     """
-    if member.compress_type == zipfile.ZIP_STORED:
-        stream.seek(member.header_offset)
-        name, extra = struct.unpack("<26x2H", stream.read(LOCAL_HEADER))
-        start = stream.seek(name + extra, os.SEEK_CUR)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[np.lib.format.read_magic(stream)]
-        shape, fortran, dtype = read_header(stream)
-        offset, size = stream.tell(), math.prod(shape) * dtype.itemsize
-        if not shape or size == 0 or dtype.hasobject:
-            return None
-        if offset - start + size != member.file_size:
-            raise ValueError(f"{member.filename} has not the size that its header says")
-        if offset % ALIGNMENT == 0:
-            return np.asarray(np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C"))
-    raise ModelLoadError(
-        f"the file cannot be mapped, since {member.filename} is compressed or not aligned in it, as in files of "
-        "implicit; load it without mmap, and save() it to have one that can"
-    )
+    with archive.open(member) as entry:
+        shape, fortran, dtype = _header(entry)
+        start, size = entry.tell(), math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ModelLoadError(
+            f"{member.filename} in the file holds Python objects, which are never read. A model saved by implicit with "
+            "a Generator as random_state cannot be read; save it there with an int random_state"
+        )
+    if start + size != member.file_size:
+        raise ValueError(f"{member.filename} has not the size that its header says")
+    if mmap and shape and size:
+        return _mapped(stream, member, start, shape, fortran, dtype)
+    with archive.open(member) as entry:
+        array: NDArray[Any] = np.lib.format.read_array(entry, allow_pickle=False)
+        return array
+
+
+def _header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type, as the header of an array says."""
+    version = np.lib.format.read_magic(entry)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"it holds an array of format {version}")
+    try:
+        return read_header(entry)
+    except MemoryError as error:  # of Python's parser, for an expression too deep
+        raise ValueError("it holds an array whose header cannot be read") from error
+
+
+def _mapped(
+    stream: IO[bytes],
+    member: zipfile.ZipInfo,
+    start: int,
+    shape: tuple[int, ...],
+    fortran: bool,
+    dtype: np.dtype[Any],
+) -> NDArray[Any]:
+    """The array of a member, ``start`` bytes after where it begins, as it lies in the file, read-only.
+
+    Raises
+    ------
+    ModelLoadError
+        It is compressed or not aligned.
+    """
+    stream.seek(member.header_offset)
+    name, extra = struct.unpack("<26x2H", stream.read(LOCAL_HEADER))
+    offset = member.header_offset + LOCAL_HEADER + name + extra + start
+    if member.compress_type != zipfile.ZIP_STORED or offset % ALIGNMENT:
+        raise ModelLoadError(
+            f"the file cannot be mapped, since {member.filename} is compressed or not aligned in it, as in files of "
+            "implicit; load it without mmap, and save() it to have one that can"
+        )
+    return np.asarray(np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C"))
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Whether an array lies in a file rather than in memory."""
+    return isinstance(array.base, np.memmap)
+
+
+def check_finite_entry(state: dict[str, Any], name: str) -> None:
+    """Raise ModelLoadError where an array of a file, unless it is mapped, holds values that are NaN or infinite."""
+    array = state[name]
+    if not is_mapped(array) and not all_finite(array):
+        raise ModelLoadError(f"{name} of the file must be finite, but holds NaN or infinite values")
+
+
+def check_single_entries(state: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Raise ModelLoadError where a parameter in a file is an array."""
+    for name in names:
+        if isinstance(state.get(name), np.ndarray):
+            raise ModelLoadError(f"{name} of the file must be one value, got an array of shape {state[name].shape}")
 
 
 def set_state(model: Any, state: Any) -> None:
@@ -198,7 +295,10 @@ def decode_random_state(stored: Any) -> Any:
         if kind == "seed":
             return int(state)
         if kind == "seed_sequence":
+            if state["pool_size"] > MOST_POOL:
+                raise ValueError(f"a pool of {state['pool_size']} words is too large")
             return np.random.SeedSequence(**state)
+        _check_position(state)
         if kind == "legacy":
             legacy = np.random.RandomState()
             legacy.set_state(state)
@@ -206,8 +306,16 @@ def decode_random_state(stored: Any) -> Any:
         bit_generator = {c.__name__: c for c in _BIT_GENERATORS}[state["bit_generator"]]()
         bit_generator.state = _arrays(state)
         return np.random.Generator(bit_generator)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelLoadError(f"the random_state of the file cannot be read: {error}") from error
+
+
+def _check_position(state: dict[str, Any]) -> None:
+    """Raise ValueError for a position outside the words of a generator, which NumPy does not check."""
+    kind = state["bit_generator"]
+    position, words = (state["buffer_pos"], 4) if kind == "Philox" else (state["state"].get("pos", 0), 624)
+    if position not in range(words + 1):
+        raise ValueError(f"{kind} is at word {position} of {words}")
 
 
 _BIT_GENERATORS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from tqdm.auto import tqdm
 
 from implicit_core import _arrays
+from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_positive
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
@@ -199,6 +201,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         user_items: Matrix,
         show_progress: bool = True,
         callback: Callable[[int, float, float | None], object] | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         """Learn the factors of users and items.
 
@@ -213,6 +218,13 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             Show a progress bar; without it the loss goes to the logger ``implicit_core``.
         callback : callable, optional
             Called after each iteration with the iteration, its seconds, and the loss (None unless calculated).
+        checkpoint : str or path, optional
+            File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
+            fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
+            interrupted. It stays after the last iteration, so that the same call gives the same model again: delete it
+            once the model is saved.
+        checkpoint_every : int, default 1
+            Iterations from one write of the checkpoint to the next; the last iteration is always written.
 
         Raises
         ------
@@ -220,8 +232,10 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             A value is NaN or infinite (the first is named), the factors became so, or an exact solution does not
             exist.
         ValueError
-            The model has factors of another shape, a parameter is out of range, or a value is negative and
-            ``unobserved_weight`` is set.
+            The model has factors of another shape, a parameter is out of range, a value is negative and
+            ``unobserved_weight`` is set, or the checkpoint is of another fit, which the message compares with this one.
+        OSError
+            The checkpoint cannot be written.
         MemoryError
             The GPU has not enough memory; the message says how much is needed.
         """
@@ -234,12 +248,14 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             objective.ridge(counts, counts.shape[1])  # refuses parameters that are too large together
         total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
         self._check_room(Cui, self.factors, 2)
+        saved = Checkpoint(checkpoint, checkpoint_every, self, Cui, self.factors)
+        random = check_random_state(self.random_state)
+        done = saved.begin(random, lambda: self._initialize(random, *matrix.shape))
         Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
-        self._initialize(*matrix.shape)
         callback = callback or self.fit_callback
         loss = None
-        with tqdm(total=self.iterations, disable=not show_progress) as progress:
-            for iteration in range(self.iterations):
+        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+            for iteration in range(done, self.iterations):
                 start = time.time()
                 self._half_step(Cui, "user_factors", "item_factors")
                 self._half_step(Ciu, "item_factors", "user_factors")
@@ -251,6 +267,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                 progress.update(1)
                 if callback:
                     callback(iteration, time.time() - start, loss)
+                saved.after(iteration + 1)
         if self.calculate_training_loss and loss is not None:
             log.info("Final training loss %.4f", loss)
         self._gram("item_factors")
@@ -389,9 +406,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         if self.dtype not in ((np.float32, np.float16) if self.device == "gpu" else (np.float32, np.float64)):
             raise TypeError(f"dtype must be float32 or float64, or float16 on a GPU, got {self.dtype}")
 
-    def _initialize(self, users: int, items: int) -> None:
+    def _initialize(self, random: np.random.Generator, users: int, items: int) -> None:
         """Make the factors that are missing, once it is sure that those which are there will do."""
-        random = check_random_state(self.random_state)
         sides = {"user_factors": (users, self.factors), "item_factors": (items, self.factors)}
         for side, shape in sides.items():
             self._check_shape(side, shape)
@@ -399,12 +415,15 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         scale = 0.01
         if self.init_scale is not None:
             draw, scale = random.standard_normal, float(self.init_scale) / math.sqrt(self.factors)
+        drawn = {}
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                factors = draw(shape, dtype=np.promote_types(self.dtype, np.float32).type)
-                factors *= scale
-                setattr(self, side, self._kernels.writable(factors, self.dtype))
+                drawn[side] = draw(shape, dtype=np.promote_types(self.dtype, np.float32).type)
+                drawn[side] *= scale
+                drawn[side] = self._kernels.writable(drawn[side], self.dtype)
         self._cache.clear()
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, factors)
 
     def _objective(self) -> Objective:
         """What is minimised; raises where a parameter of it is out of range."""

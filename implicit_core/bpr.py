@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
+from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import check_count, check_number
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._typing import Counts, Matrix
@@ -110,6 +112,9 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         user_items: Matrix,
         show_progress: bool = True,
         callback: Callable[[int, float, int, int], object] | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         """Learn the factors of users and items.
 
@@ -126,13 +131,23 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         callback : callable, optional
             Called after each epoch with the epoch, its seconds, the number of triples in the right order before
             their step, and the number of skipped draws.
+        checkpoint : str or path, optional
+            File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
+            fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
+            interrupted. It stays after the last iteration, so that the same call gives the same model again: delete it
+            once the model is saved.
+        checkpoint_every : int, default 1
+            Iterations from one write of the checkpoint to the next; the last iteration is always written.
 
         Raises
         ------
         ModelFitError
             A value is NaN or infinite, or the factors became so.
         ValueError
-            The model has factors of another shape, or a parameter is out of range.
+            The model has factors of another shape, a parameter is out of range, or the checkpoint is of another fit,
+            which the message compares with this one.
+        OSError
+            The checkpoint cannot be written.
         MemoryError
             The GPU has not enough memory; the message says how much is needed.
         """
@@ -140,12 +155,13 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         counts = to_counts(confidences(check_csr(user_items), 1.0, "user_items"))
         self._check_room(counts, self.factors + 1, 1)
         random = check_random_state(self.random_state)
-        self._initialize(random, counts)
+        saved = Checkpoint(checkpoint, checkpoint_every, self, counts, self.factors + 1)
+        done = saved.begin(random, lambda: self._initialize(random, counts))
         key = int(random.integers(2**64, dtype=np.uint64))
         users = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
         counts = self._kernels.to_device(counts)
-        with tqdm(total=self.iterations, disable=not show_progress) as progress:
-            for epoch in range(self.iterations):
+        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+            for epoch in range(done, self.iterations):
                 start = time.time()
                 correct, skipped = self._kernels.bpr_epoch(
                     counts,
@@ -171,6 +187,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                     )
                 if callback:
                     callback(epoch, time.time() - start, correct, skipped)
+                saved.after(epoch + 1)
         self._check_factors(self.user_factors, self.item_factors)
 
     def _check_parameters(self) -> None:
@@ -188,9 +205,10 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         sides = {"item_factors": counts.shape[1], "user_factors": counts.shape[0]}
         for side, size in sides.items():
             self._check_shape(side, (size, self.factors + 1))
+        drawn = {}
         for side, size in sides.items():
             if getattr(self, side) is None:
-                factors = random.random((size, self.factors + 1), dtype=self.dtype.type)
+                drawn[side] = factors = random.random((size, self.factors + 1), dtype=self.dtype.type)
                 factors -= 0.5
                 factors /= self.factors
                 stored = (
@@ -199,7 +217,8 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
                 factors[stored == 0] = 0
                 if side == "user_factors":
                     factors[:, -1] = 1
-                setattr(self, side, self._kernels.writable(factors, self.dtype))
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, self._kernels.writable(factors, self.dtype))
 
 
 class CPUBayesianPersonalizedRanking(BayesianPersonalizedRanking):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
 from implicit_core._arrays import LMF_RUN
+from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import check_count, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
@@ -129,6 +131,9 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         user_items: Matrix,
         show_progress: bool = True,
         callback: Callable[[int, float], object] | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         """Learn the factors of users and items.
 
@@ -142,33 +147,46 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             Show a progress bar.
         callback : callable, optional
             Called after each epoch with the epoch and its seconds.
+        checkpoint : str or path, optional
+            File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
+            fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
+            interrupted. It stays after the last iteration, so that the same call gives the same model again: delete it
+            once the model is saved.
+        checkpoint_every : int, default 1
+            Iterations from one write of the checkpoint to the next; the last iteration is always written.
 
         Raises
         ------
         ModelFitError
             A value is NaN or infinite (the first is named), or the factors became so.
         ValueError
-            The model has factors of another shape, or a parameter is out of range.
+            The model has factors of another shape, a parameter is out of range, or the checkpoint is of another fit,
+            which the message compares with this one.
+        OSError
+            The checkpoint cannot be written.
         """
         self._check_parameters()
         matrix = confidences(check_csr(user_items), 1.0, "user_items")
         counts = tuple(self._weights(side) for side in (matrix, matrix.T.tocsr()))
         random = check_random_state(self.random_state)
         draws = self._draws_per_row(counts[0])
-        self._initialize(random, counts, int(draws[0].sum()))
+        squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
+        sums = {"user_squares": squares[0], "item_squares": squares[1]}
+        saved = Checkpoint(checkpoint, checkpoint_every, self, counts[0], self.factors + 2, sums)
+        done = saved.begin(random, lambda: self._initialize(random, counts, int(draws[0].sum())))
         key = int(random.integers(2**64, dtype=np.uint64))
         # each column of a user as likely, of an item as often as it is stored
         pools = random.permutation(matrix.shape[1]), random.permutation(counts[1].indices)
         negatives = [_negatives(n, pool, key) for n, pool in zip(draws, pools, strict=True)]
-        squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
-        with tqdm(total=self.iterations, disable=not show_progress) as progress:
-            for epoch in range(self.iterations):
+        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+            for epoch in range(done, self.iterations):
                 start = time.time()
                 for side in (0, 1):
                     self._half_step(counts[side], squares[side], negatives[side], epoch, side)
                 progress.update(1)
                 if callback:
                     callback(epoch, time.time() - start)
+                saved.after(epoch + 1)
         self._check_factors(self.user_factors, self.item_factors)
         rated = np.diff(counts[1].indptr) > 0
         if rated.any() and not rated.all():
@@ -204,14 +222,17 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             self._check_shape(side, (stored.shape[0], self.factors + 2))
         liked = float(np.maximum(counts[0].values, 0).sum(dtype=np.float64))
         log_odds = np.log(liked / draws) if liked and draws else 0.0
+        drawn = {}
         for side, stored in sides.items():
             if getattr(self, side) is None:
-                factors = random.standard_normal((stored.shape[0], self.factors + 2), dtype=self.dtype.type)
+                shape = stored.shape[0], self.factors + 2
+                drawn[side] = factors = random.standard_normal(shape, dtype=self.dtype.type)
                 factors *= START
                 factors[:, -2:] = log_odds / 2
                 factors[np.diff(stored.indptr) == 0] = 0
                 factors[:, -2 if side == "user_factors" else -1] = 1
-                setattr(self, side, factors)
+        for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
+            setattr(self, side, factors)
 
     def _half_step(self, counts: Counts, squares: Factors, negatives: Negatives, epoch: int, side: int) -> None:
         """Take a step for users (side 0) or items (side 1), in pieces between which signals are acted on."""

@@ -13,11 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_one_or_many, check_selection, pairs
 from implicit_core._devices import choose_device, class_for, kernels_of, refusal
-from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
+from implicit_core._files import (
+    check_finite_entry,
+    check_single_entries,
+    decode_random_state,
+    encode_random_state,
+    set_state,
+    write_npz,
+)
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import to_csr
+from implicit_core.utils import all_finite, to_csr
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -309,9 +316,21 @@ class MatrixFactorizationBase(RecommenderBase):
         write_npz(fileobj_or_path, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """What a file holds."""
+        """What a file holds.
+
+        Raises
+        ------
+        ModelFitError
+            The factors are not finite, so that the file could not be loaded.
+        """
         state = {name: getattr(self, name) for name in (*self._saved, *self._beyond)}
         state["user_factors"], state["item_factors"] = self._host_factors()
+        for side in ("user_factors", "item_factors"):
+            if state[side] is not None and not all_finite(state[side]):
+                raise ModelFitError(
+                    f"{side} must be finite to be saved, but hold NaN or infinite values; set user_factors and "
+                    "item_factors to None and fit with more regularization, or a lower learning rate where there is one"
+                )
         if "dtype" in state:
             state["dtype"] = np.dtype(state["dtype"]).name
         if "random_state" in state:
@@ -322,6 +341,7 @@ class MatrixFactorizationBase(RecommenderBase):
         required = "factors" if "factors" in self._saved else "item_factors"
         if required not in state:
             raise ModelLoadError(f"the file holds no {type(self).__name__}: it has no entry {required!r}")
+        check_single_entries(state, (*self._saved, *self._beyond))
         for name in (*self._saved, *self._beyond):
             if name in state:
                 setattr(self, name, state[name])
@@ -336,6 +356,8 @@ class MatrixFactorizationBase(RecommenderBase):
         for name, factors in (("user_factors", users), ("item_factors", items)):
             if factors is not None and (np.ndim(factors) != 2 or factors.dtype.kind != "f"):
                 raise ModelLoadError(f"{name} of the file must be a matrix of floats")
+            if factors is not None:
+                check_finite_entry(state, name)
         if (users is None) != (items is None) or (users is not None and users.shape[1] != items.shape[1]):
             raise ModelLoadError("the file must hold user_factors and item_factors of the same width, or neither")
         self.user_factors, self.item_factors = users, items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,13 +10,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_one_or_many, check_selection, pairs
-from implicit_core._files import set_state, write_npz
+from implicit_core._checks import (
+    aligned_rows,
+    as_rows,
+    check_count,
+    check_number,
+    check_one_or_many,
+    check_selection,
+    pairs,
+)
+from implicit_core._files import check_finite_entry, check_single_entries, is_mapped, set_state, write_npz
 from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core._weights import bm25_weight, normalize, tfidf_weight
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import check_csr, finite_float64, to_counts
+from implicit_core.utils import check_csr, check_structure, finite_float64, to_counts
 
 __all__ = [
     "BM25Recommender",
@@ -322,16 +331,24 @@ class ItemItemRecommender(RecommenderBase):
     def _restore(self, state: dict[str, Any]) -> None:
         if "K" not in state or any(name in state for name in ("factors", "user_factors", "item_factors")):
             raise ModelLoadError(f"the file holds no {type(self).__name__}")
-        for name in self._saved:
-            if name in state:
-                setattr(self, name, state[name])
+        check_single_entries(state, self._saved)
+        try:
+            for name in self._saved:
+                if name in state:
+                    (check_number if name in ("K1", "B") else check_count)(state[name], name, -sys.maxsize)
+                    setattr(self, name, state[name])
+            check_count(self.K, "K", 1)
+        except (TypeError, ValueError) as error:
+            raise ModelLoadError(f"the file holds a parameter that cannot be: {error}") from error
         try:
             self.similarity = _stored_matrix(state, "")
-            self._users = int(state.get("users", 0))
+            self._users = check_count(state.get("users", 0), "users")
         except (KeyError, ValueError, TypeError) as error:
             raise ModelLoadError(f"the file must hold a square similarity matrix in {', '.join(_MATRIX)}") from error
         try:
             self.user_items = _stored_matrix(state, "user_items_")
+            if self.user_items is not None and not is_mapped(self.user_items.data):
+                check_structure(self.user_items, "user_items")
         except (KeyError, ValueError, TypeError) as error:
             raise ModelLoadError("the file must hold user_items as a sparse matrix") from error
 
@@ -428,10 +445,15 @@ class BM25Recommender(ItemItemRecommender):
 
 def _stored_matrix(state: dict[str, Any], prefix: str) -> csr_matrix | None:
     """The matrix that a file holds under names with this prefix, if any."""
-    if not any(prefix + name in state for name in _MATRIX):
+    names = [prefix + name for name in _MATRIX]
+    if not any(name in state for name in names):
         return None
-    shape, data, indptr, indices = (state[prefix + name] for name in _MATRIX)
-    return csr_matrix((data, indices, indptr), shape=tuple(shape))
+    shape, data, indptr, indices = (np.atleast_1d(state[name]) for name in names)
+    if any(part.dtype.kind not in "iu" for part in (shape, indptr, indices)) or data.dtype.kind not in "biuf":
+        raise TypeError("its arrays must hold numbers")
+    if data.dtype.kind == "f":
+        check_finite_entry({names[1]: data}, names[1])
+    return csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
 
 
 def _trimmed(ids: Ids, scores: Scores, scalar: bool) -> tuple[Ids, Scores]:

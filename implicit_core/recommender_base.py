@@ -164,7 +164,12 @@ class RecommenderBase(metaclass=ABCMeta):
         ----------
         file : str, path or binary file object
             The suffix ``.npz`` is added to a path without it. An existing file is replaced only once the new one is
-            complete.
+            complete and on the disk.
+
+        Raises
+        ------
+        ModelFitError
+            Factors are NaN or infinite.
 
         Warns
         -----
@@ -190,8 +195,9 @@ class RecommenderBase(metaclass=ABCMeta):
         Raises
         ------
         ModelLoadError
-            The file holds no model of this class, is of a newer release, or ``mmap`` is set and it is compressed or
-            not aligned, as files of ``implicit`` are: load it without ``mmap`` and save it first.
+            The file holds no model of this class, is damaged or of a newer release, holds values that are not finite
+            (not looked for with ``mmap``), or ``mmap`` is set and it is compressed or not aligned, as files of
+            ``implicit`` are: load it without ``mmap`` and save it first.
         TypeError
             ``mmap`` is set and a file object is given.
         """
@@ -207,8 +213,8 @@ class RecommenderBase(metaclass=ABCMeta):
         return model
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`save` wrote: here, an attribute per entry."""
-        vars(self).update(state)
+        """Take over what :meth:`save` wrote: here, an attribute per entry, but none in place of a method."""
+        vars(self).update((name, value) for name, value in state.items() if not hasattr(type(self), name))
 
     def _warn_of_what_implicit_lacks(self) -> None:
         """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
@@ -232,6 +233,11 @@ def check_finite(matrix: Matrix, name: str, limit: float) -> None:
         )
 
 
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no value of an array is NaN or infinite; takes no space."""
+    return bool(np.isfinite([array.min(initial=0), array.max(initial=0)]).all())
+
+
 def entry_at(matrix: Matrix, position: int) -> str:
     """Say which entry of a CSR matrix is stored at a position, for errors."""
     row = int(np.searchsorted(matrix.indptr, position, side="right")) - 1
@@ -338,3 +344,5 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=one_blas_thread.forget)
+    # another thread may hold the lock of the progress bars, which even those take that are not shown
+    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))

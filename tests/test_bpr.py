@@ -1,6 +1,7 @@
 """Bayesian personalized ranking: draws, schedule, steps and the model."""
 
 import inspect
+import signal
 
 import numpy as np
 import pytest
@@ -284,3 +285,38 @@ def test_implicit_agrees_on_signatures_initial_factors_and_what_a_file_holds(tmp
         assert np.array_equal(loaded.item_factors, models[0].item_factors)
         again = BayesianPersonalizedRanking.load(tmp_path / "theirs.npz")
         assert again.get_params() == models[0].get_params()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_an_interrupt_is_heard_within_an_epoch(monkeypatch, deterministic):
+    monkeypatch.setattr(kernels, "BPR_PIECE", 1e3)
+    name = "learn" if deterministic else "race"
+    calls, step = [], getattr(kernels._bpr, name)
+
+    def interrupt(*arguments):
+        calls.append(1)
+        step(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(kernels._bpr, name, interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            BayesianPersonalizedRanking(4, iterations=2, deterministic=deterministic).fit(likes(), show_progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("piece", [1e2, 1e3, 1e4])
+def test_pieces_of_an_epoch_change_no_bit(monkeypatch, piece):
+    def fitted():
+        model = BayesianPersonalizedRanking(8, iterations=3, random_state=1, num_threads=2)
+        seen = []
+        model.fit(likes(), False, lambda epoch, seconds, correct, skipped: seen.append((correct, skipped)))
+        return model.user_factors, model.item_factors, seen
+
+    expected = fitted()
+    monkeypatch.setattr(kernels, "BPR_PIECE", piece)
+    for mine, wanted in zip(fitted(), expected, strict=True):
+        np.testing.assert_array_equal(mine, wanted)

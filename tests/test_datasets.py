@@ -1,8 +1,11 @@
 """Downloads and the cache, against a local server that misbehaves on purpose."""
 
 import hashlib
+import io
 import os
+import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import h5py
@@ -11,6 +14,7 @@ import pytest
 
 from implicit_core.datasets import _download, lastfm, million_song_dataset, movielens, reddit, sketchfab
 from implicit_core.datasets._download import DatasetError, download_file, read_cached
+from implicit_core.datasets._raw import open_lines
 
 BODY = np.random.default_rng(0).bytes(300_000)
 
@@ -285,6 +289,18 @@ def test_a_damaged_cached_file_is_replaced(server, cache, tmp_path, damage):
     assert (cache / "data.hdf5").read_bytes() == good
 
 
+def test_a_cached_file_truncated_anywhere_is_replaced(server, cache, tmp_path):
+    good = hdf5_bytes(tmp_path / "x", x=np.random.default_rng(0).random(5000))
+    cache.mkdir()
+    server.answers = [send(good)]
+    lengths = np.unique(np.linspace(0, len(good) - 1, 60).astype(int))
+    for length in lengths:
+        (cache / "data.hdf5").write_bytes(good[:length])
+        assert len(read_cached("data.hdf5", server.url, read_x)) == 5000
+        assert (cache / "data.hdf5").read_bytes() == good
+    assert len(server.requests) == len(lengths)
+
+
 @pytest.mark.parametrize("length", [None, "none"])
 def test_a_download_that_cannot_be_read_never_gets_the_final_name(server, cache, tmp_path, length):
     good = hdf5_bytes(tmp_path / "x", x=np.arange(1000))
@@ -299,6 +315,140 @@ def test_a_cached_file_that_the_system_refuses_is_not_downloaded_over(server, ca
     with pytest.raises(IsADirectoryError):
         read_cached("data.hdf5", server.url, read_x)
     assert server.requests == []
+
+
+def chunked(*parts, end=True):
+    """Answer in chunks, of which the last may be missing."""
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for part in (*parts, b"") if end else parts:
+            handler.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+
+    return answer
+
+
+def raw(answer):
+    """Answer with these bytes, whatever HTTP says."""
+
+    def send_raw(handler):
+        handler.wfile.write(answer)
+
+    return send_raw
+
+
+def redirected(*places):
+    """Answer with a way to other places in turn, and at last with the file."""
+
+    def answer(handler):
+        step = int(handler.path.rpartition("=")[2]) if "=" in handler.path else 0
+        if step == len(places):
+            return send()(handler)
+        handler.send_response(302)
+        handler.send_header("Location", places[step].format(step=step + 1))
+        handler.send_header("Content-Length", "0")
+        return handler.end_headers()
+
+    return answer
+
+
+def test_a_file_in_chunks_and_one_behind_redirections_come_whole(server, tmp_path):
+    for answer in (chunked(BODY[:1000], BODY[1000:]), redirected("/a?n={step}", "/b?n={step}")):
+        server.answers = [answer]
+        download_file(server.url, tmp_path / "data")
+        assert (tmp_path / "data").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        chunked(BODY[:1000], end=False),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense"),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"),
+        raw(b"nonsense" * 1000),
+        raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"),
+        raw(b""),
+        raw(b"HTTP/1.1 99999 what\r\n\r\n"),
+        raw(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\n\r\nabcde"),
+        raw(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 7-11/12\r\nContent-Length: 5\r\n\r\nabcde"),
+        redirected(*(f"/{n}?n={{step}}" for n in range(30))),
+        redirected("file:///etc/passwd"),
+        redirected("http://127.0.0.1:1/"),
+        redirected(""),
+        send(BODY[:100], length=10),
+    ],
+)
+def test_nonsense_of_a_server_is_an_error_and_leaves_the_old_file(server, tmp_path, answer):
+    server.answers = [answer]
+    (tmp_path / "data").write_bytes(b"old")
+    with pytest.raises(DatasetError, match="could not download"):
+        download_file(server.url, tmp_path / "data", sha256=hashlib.sha256(BODY).hexdigest())
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("data", b"old")]
+
+
+# Archives
+
+
+def archive_of(kind, path, content):
+    """An archive whose members would like to be written elsewhere."""
+    names = ["../outside", "/tmp/implicit_core_outside", "a/../../outside", "plays.tsv.exe"]
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("plays.tsv/", b"")
+            for name in names:
+                archive.writestr(name, b"evil")
+            archive.writestr("../../plays.tsv", content)
+        return
+    with tarfile.open(path, "w:gz") as archive:
+        for name, form, target in (
+            ("plays.tsv", tarfile.SYMTYPE, "/etc/passwd"),
+            ("x/plays.tsv", tarfile.LNKTYPE, "../outside"),
+            ("y/plays.tsv", tarfile.DIRTYPE, ""),
+            ("z/plays.tsv", tarfile.FIFOTYPE, ""),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = form, target
+            archive.addfile(entry)
+        for name in (*names, "../../plays.tsv"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_an_archive_one_file_is_read_and_nothing_is_written(tmp_path, monkeypatch, kind):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    archive_of(kind, tmp_path / "here" / "archive", b"1\t2\n")
+    with open_lines(tmp_path / "here" / "archive", "plays.tsv") as lines:
+        assert list(lines) == ["1\t2\n"]
+    with pytest.raises(ValueError, match=r"must contain missing\.tsv"), open_lines("archive", "missing.tsv"):
+        pass
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["here", "here/archive"]
+    assert not os.path.exists("/tmp/implicit_core_outside")  # noqa: PTH110
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_damaged_archive_is_an_error_and_makes_no_data_set(tmp_path, kind):
+    content = "".join(f"u{n}\tx\tartist {n % 7}\t{n}\n" for n in range(1, 3000)).encode()
+    name = "usersha1-artmbid-artname-plays.tsv"
+    memory = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    whole = memory.getvalue()
+    for cut in np.linspace(20, 0.9 * len(whole), 12).astype(int):
+        (tmp_path / "raw").write_bytes(whole[:cut])
+        with pytest.raises((ValueError, EOFError, OSError, tarfile.TarError, zipfile.BadZipFile)):
+            lastfm.generate_dataset(tmp_path / "raw", tmp_path / "made.hdf5")
+        assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_lastfm_comes_back_from_a_server_as_it_was_generated(server, cache, tmp_path, monkeypatch):

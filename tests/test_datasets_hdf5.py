@@ -108,6 +108,29 @@ def test_labels_that_are_numbers_are_refused(file):
         read_labels(file, "label")
 
 
+@pytest.mark.parametrize("size", [10**8, 10**12, 2**60])
+def test_a_data_set_that_claims_more_than_its_file_can_hold_is_refused(file, size):
+    """HDF5 would fill memory, or loop for hours."""
+    file.create_dataset("label", (size,), dtype=h5py.string_dtype(), chunks=(1000,))
+    with pytest.raises(ValueError, match=f"label claims {size} values, which the file is too short for"):
+        read_labels(file, "label")
+    write_plain(file)
+    for name in ("data", "indices", "indptr"):
+        del file["m"][name]
+        file["m"].create_dataset(name, (size,), dtype=np.int32, chunks=(1000,))
+        with pytest.raises(ValueError, match=f"m/{name} claims {size} values"):
+            read_csr(file, "m")
+        del file["m"][name]
+        file["m"][name] = [0]
+
+
+def test_names_that_are_no_text_are_no_other_error(file):
+    file[b"\xff\xfe"] = [1]
+    file["x"] = [1]
+    with pytest.raises(ValueError, match="must hold a data set named label"):
+        read_labels(file, "label")
+
+
 def test_a_file_that_is_not_finished_does_not_replace_the_old_one(tmp_path):
     (tmp_path / "out").write_bytes(b"old")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import threading
 import warnings
@@ -31,6 +32,16 @@ EXACT_WORK = 32  #: a candidate costs an index about as much as scoring so many 
 QUERIES_PER_THREAD = 8  #: worth starting a thread
 
 _building = threading.Lock()  # so that callers who come at the same time build one index
+
+
+def _after_fork() -> None:
+    """Start anew in a child that was forked while another thread was building."""
+    global _building
+    _building = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def import_backend(module: str, requirement: str) -> Any:
@@ -250,7 +261,7 @@ class ApproximateModel(RecommenderBase):
         try:
             about = json.loads(state["ann"])
             name, wrapped, parameters = about["class"], about["model"], dict(about["parameters"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise ModelLoadError(
                 f"the file holds no {cls.__name__}; to index a model saved by itself, load it with its own class and "
                 f"pass it to {cls.__name__}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._checks import check_count
+from implicit_core._kernels import effective_threads
 from implicit_core._typing import Ids
 from implicit_core.ann._base import ApproximateModel
 from implicit_core.matrix_factorization import MatrixFactorizationBase
@@ -72,17 +75,25 @@ class FaissModel(ApproximateModel):
         lists = max(1, min(self.nlist, items // ITEMS_PER_LIST))
         faiss = self._import()
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(factors), factors, lists, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors)
-        index.add(vectors)
+        with _openmp_threads(faiss, effective_threads(faiss.omp_get_max_threads())):
+            index.train(vectors)
+            index.add(vectors)
         return index
 
     def _nearest(self, index: Any, queries: NDArray[np.float32], k: int, threads: int) -> Ids:
         probes = min(index.nlist, max(self.nprobe, -(-SCANNED * k * index.nlist // index.ntotal)))
         faiss = self._import()
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(threads)
-        try:
+        with _openmp_threads(faiss, threads):
             _, positions = index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=probes))
-        finally:
-            faiss.omp_set_num_threads(before)
         return np.asarray(positions)
+
+
+@contextmanager
+def _openmp_threads(faiss: Any, threads: int) -> Iterator[None]:
+    """Let faiss use so many threads: one in a forked child, where more would wait for each other without end."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -6,6 +6,7 @@ import functools
 import mmap
 import threading
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
+BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
@@ -300,11 +302,14 @@ def bpr_epoch(
         )
         offsets = np.zeros(BPR_BLOCKS**3 + 1, dtype=np.int64)
         _bpr.group(tasks[:n], offsets, order)
-        if deterministic:
-            correct += _bpr.learn(triples, offsets, order, BPR_BLOCKS, X, Y, *rates, threads)
-        else:
-            correct += _bpr.race(triples, order, int(offsets[-1]), X, Y, *rates, threads)
-        skipped += n - int(offsets[-1])
+        steps = int(offsets[-1])
+        pieces = np.linspace(0, steps, int(steps * X.shape[1] / BPR_PIECE) + 2, dtype=np.int64)
+        for first, last in pairwise(pieces.tolist()):
+            if deterministic:
+                correct += _bpr.learn(triples, np.clip(offsets, first, last), order, BPR_BLOCKS, X, Y, *rates, threads)
+            else:
+                correct += _bpr.race(triples, order[first:], last - first, X, Y, *rates, threads)
+        skipped += n - steps
     return correct, skipped
 
 

@@ -126,7 +126,7 @@ def _read(path: Path, read: Callable[[h5py.File], T]) -> T:
     try:
         with h5py.File(path, "r") as file:
             return read(file)
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # An error number comes from the system (permission, locks): that says nothing about the content.
         if isinstance(error, OSError) and error.errno is not None:
             raise

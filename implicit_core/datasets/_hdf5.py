@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 _CHUNK = 1 << 18
+_MOST_INFLATION = 1100  # bytes that one of gzip can stand for
 
 
 @contextmanager
@@ -106,7 +107,11 @@ def read_labels(file: h5py.File, name: str) -> NDArray[np.object_]:
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"the file must hold a data set named {name}, but has only {sorted(file)} at its top")
+        raise ValueError(
+            f"the file must hold a data set named {name}, but has only {sorted(map(str, file))} at its top"
+        )
+    if dataset.size * dataset.dtype.itemsize > _MOST_INFLATION * file.id.get_filesize():
+        raise ValueError(f"{name} claims {dataset.size} values, which the file is too short for; it is damaged")
     return dataset
 
 

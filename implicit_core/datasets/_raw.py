@@ -47,11 +47,13 @@ def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as tar:
             # A loop, since a list of the members would unpack the whole archive first.
-            found = next((entry for entry in tar if _is(entry.name, name)), None)
+            found = next((entry for entry in tar if entry.isfile() and _is(entry.name, name)), None)
             yield _inside(path, name, tar.extractfile(found) if found else None)
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            member = next((member for member in archive.namelist() if _is(member, name)), None)
+            member = next(
+                (entry for entry in archive.infolist() if not entry.is_dir() and _is(entry.filename, name)), None
+            )
             yield _inside(path, name, archive.open(member) if member else None)
     else:
         with _OPENERS.get(path.suffix, open)(path, "rb") as content:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
-from implicit_core._checks import check_count, check_number, check_positive
+from implicit_core._checks import check_count, check_number, check_positive, check_threads
 from implicit_core._kernels import Kernels, split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, entry_at, to_counts
@@ -155,6 +155,7 @@ def half_step(
         Shapes or types do not go together.
     """
     objective = Objective.of(regularization, 1.0, unobserved_weight, regularization_exponent)
+    check_threads(num_threads)
     counts = _checked(objective, Cui, X, Y)
     if cg_steps is not None:
         check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
@@ -171,7 +172,8 @@ def calculate_loss(
     kernels: Kernels, Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0
 ) -> float:
     """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
-    objective = Objective(regularization)
+    check_threads(num_threads)
+    objective = Objective.of(regularization)
     counts = _checked(objective, Cui, X, Y)
     if X.dtype not in (np.float32, np.float64):
         X, Y = X.astype(np.float32), Y.astype(np.float32)

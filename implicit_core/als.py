@@ -15,7 +15,16 @@ from scipy.linalg import cho_factor, cho_solve
 from tqdm.auto import tqdm
 
 from implicit_core import _arrays
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_positive
+from implicit_core._checks import (
+    aligned_rows,
+    as_dtype,
+    as_rows,
+    check_count,
+    check_dtype,
+    check_ids,
+    check_positive,
+    is_one,
+)
 from implicit_core._devices import DeviceClass, choose_device, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
@@ -147,7 +156,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.factors = factors
         self.regularization = regularization
         self.alpha = alpha
-        self.dtype = np.dtype(dtype)
+        self.dtype = as_dtype(dtype)
         self.use_native = use_native
         self.use_cg = use_cg
         self.iterations = iterations
@@ -337,6 +346,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         """
         items, objective = self._factors("item_factors"), self._objective()
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
+        (userid,) = check_ids([userid], np.iinfo(np.int64).max, "userid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
         if 1 < matrix.shape[0] >= len(self._factors("user_factors")):
             check_ids([userid], matrix.shape[0], "userid")
@@ -362,15 +372,13 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_count(self.factors, "factors", 1)
+        check_count(self.factors, "factors", 1, np.iinfo(np.int32).max)
         check_count(self.iterations, "iterations")
         check_count(self.cg_steps, "cg_steps", 1, MOST_STEPS)
         if self.init_scale is not None:
             check_positive(self.init_scale, "init_scale")
         self._objective()
-        self.dtype = np.dtype(self.dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.dtype = check_dtype(self.dtype)
 
     def _initialize(self, users: int, items: int) -> None:
         """Make the factors that are missing, once it is sure that those which are there will do."""
@@ -434,12 +442,12 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     ) -> Factors:
         self._check_parameters()
         rows = self._aligned(
-            to_csr(as_rows(matrix) if np.ndim(ids) == 0 else matrix, names[0]), ids, side, other, names
+            to_csr(as_rows(matrix) if is_one(ids, names[1]) else matrix, names[0]), ids, side, other, names
         )
         X = np.zeros((rows.shape[0], self._factors(other).shape[1]), dtype=self.dtype)
         counts = to_counts(self._objective().confidences(rows, names[0]))
         self._solve(counts, X, other, None)
-        return X[0] if np.ndim(ids) == 0 else X
+        return X[0] if is_one(ids, names[1]) else X
 
     def _partial_fit(
         self,
@@ -449,7 +457,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         other: str,
         names: tuple[str, str],
     ) -> None:
-        if np.ndim(ids) != 1:
+        if is_one(ids, names[1]):
             raise TypeError(f"{names[1]} must be a sequence of ids, got {ids!r}")
         ids = check_ids(ids, np.iinfo(np.int32).max, names[1])
         self._check_parameters()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,13 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from implicit_core import gpu
 from implicit_core._arrays import ZERO_NORM
-from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_one_or_many, check_selection, pairs
+from implicit_core._checks import (
+    aligned_rows,
+    as_ids,
+    as_rows,
+    check_count,
+    check_one_or_many,
+    check_selection,
+    check_size,
+    check_threads,
+    is_one,
+    pairs,
+)
 from implicit_core._devices import choose_device, kernels_of
 from implicit_core._files import decode_random_state, encode_random_state, set_state, write_npz
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import to_csr
+from implicit_core.utils import real_matrix, to_csr
 
 BATCH_FLOP = 2e10  #: work between two chances to interrupt a batch
 BATCH_RESULTS = 2**24  #: bound on the results of a batch, which are copied to where they belong
@@ -96,8 +106,8 @@ class MatrixFactorizationBase(RecommenderBase):
         items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         users, item_factors = self._factors("user_factors"), self._factors("item_factors")
-        N = check_count(N, "N")
-        scalar = np.ndim(userid) == 0
+        N = check_size(N, "N")
+        scalar = is_one(userid, "userid")
         userids = as_ids(userid, "userid") if recalculate_user else check_one_or_many(userid, len(users), "userid")
         liked: Any = None
         if filter_already_liked_items or recalculate_user:
@@ -156,7 +166,7 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = self._factors("user_factors")
         ids = check_one_or_many(userid, len(factors), "userid")
         only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
-        scalar = np.ndim(userid) == 0
+        scalar = is_one(userid, "userid")
         return self._similar(self._kernels, lambda rows: factors[ids[rows]], len(ids), scalar, factors, N, only, drop)
 
     def similar_items(  # noqa: D102
@@ -181,7 +191,7 @@ class MatrixFactorizationBase(RecommenderBase):
         items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         factors = self._factors("item_factors")
-        scalar = np.ndim(itemid) == 0
+        scalar = is_one(itemid, "itemid")
         if recalculate_item:
             if item_users is None:
                 raise ValueError("recalculate_item needs item_users, a row of users for each itemid; got None")
@@ -208,7 +218,7 @@ class MatrixFactorizationBase(RecommenderBase):
     def _rows_of(self, side: str, ids: Any) -> Factors:
         factors = self._factors(f"{side}_factors")
         rows: Factors = factors[check_one_or_many(ids, len(factors), f"{side}id")]
-        return rows[0] if np.ndim(ids) == 0 else rows
+        return rows[0] if is_one(ids, f"{side}id") else rows
 
     def _get_similarity_score(
         self, factor: Factors, norm: Any, factors: Factors, norms: Any, N: int, filter_items: ArrayLike | None = None
@@ -291,7 +301,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _check_parameters(self) -> None:
         """Raise TypeError or ValueError for a parameter of the wrong kind or out of range."""
-        check_count(self.num_threads, "num_threads", -sys.maxsize)
+        check_threads(self.num_threads)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}
@@ -303,9 +313,7 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = getattr(self, side)
         if factors is None:
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
-        factors = np.asarray(factors)
-        if factors.ndim != 2:
-            raise ValueError(f"{side} must have two dimensions, got shape {factors.shape}")
+        factors = real_matrix(factors, side)
         return factors if factors.dtype in (np.float32, np.float64) else factors.astype(np.float32)
 
     def _check_shape(self, side: str, shape: tuple[int, int]) -> None:
@@ -340,7 +348,8 @@ class MatrixFactorizationBase(RecommenderBase):
             with np.errstate(invalid="ignore"):  # infinite factors
                 return vectors / norms_of(vectors)[:, None]
 
-        return self._topk(search, directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
+        N = check_size(N, "N")
+        return self._topk(search, directions, n, scalar, factors, N, only, drop, cosine=True)
 
     def _topk(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
@@ -76,14 +77,27 @@ def make_implicit(
 
     Raises
     ------
-    ValueError
-        A parameter is out of its range.
+    TypeError, ValueError
+        A parameter is of the wrong kind or out of its range.
 
     Notes
     -----
     The result takes 8 bytes an entry; 100 to 200 MB come on top while it is made, whatever the number of entries.
     """
+    for name, count in (("users", users), ("items", items), ("entries", entries), ("groups", groups)):
+        if not isinstance(count, numbers.Integral) or isinstance(count, bool):
+            raise TypeError(f"{name} must be an integer, got {count!r}")
     _check_shape(users, items, entries, groups)
+    for name, value in (
+        ("affinity", affinity),
+        ("popularity_exponent", popularity_exponent),
+        ("popularity_offset", popularity_offset),
+        ("activity_sigma", activity_sigma),
+        ("count_median", count_median),
+        ("count_sigma", count_sigma),
+    ):
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     if not 0 <= affinity <= 1:
         raise ValueError(f"affinity must lie in 0..1, got {affinity}")
     if not 0 < count_median < np.inf:
@@ -97,7 +111,11 @@ def make_implicit(
         if not 0 <= value < np.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")
 
-    rng = np.random.default_rng(random_state)
+    try:
+        rng = np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        text = f"random_state must be None, an integer of at least 0 or a Generator, got {random_state!r}"
+        raise type(error)(text) from error
     ranks = np.arange(1, items + 1)
     popularity = ((ranks + popularity_offset) / (1 + popularity_offset)) ** -popularity_exponent
     # A steep law underflows, and an item of weight 0 could never be drawn, even by a user who has all others.

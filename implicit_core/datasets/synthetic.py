@@ -171,8 +171,8 @@ def lastfm_shaped(*, random_state: Seed = 0) -> csr_matrix:
 
 
 def _check_shape(users: int, items: int, entries: int, groups: int) -> None:
-    if users < 1 or not 1 <= items <= np.iinfo(np.int32).max:
-        raise ValueError(f"users and items must be at least 1, items at most 2**31 - 1, got {users} and {items}")
+    if not (1 <= users <= np.iinfo(np.int32).max and 1 <= items <= np.iinfo(np.int32).max):
+        raise ValueError(f"users and items must lie in 1..2**31 - 1, got {users} and {items}")
     if not 0 <= entries <= users * items:
         raise ValueError(f"entries must lie in 0..users * items ({users * items}), got {entries}")
     if not 1 <= groups <= items:

@@ -178,7 +178,9 @@ class Case:
             matrix.data = np.repeat(matrix.data, 2)[::2]
             matrix.indices = np.repeat(matrix.indices, 2)[::2]
         if formats == "any" and random.random() < 0.15 and dtype != np.float16 and len(matrix.data) == indptr[-1]:
-            matrix, self.converts = matrix.copy().asformat(random.choice(["csc", "coo", "lil", "bsr"])), True
+            kind = random.choice(["csc", "coo", "lil", "dok", "bsr"])
+            matrix = matrix.copy().tobsr((1, 1)) if kind == "bsr" else matrix.copy().asformat(kind)
+            self.converts = True
         if wrong and self.wrong():
             matrix = self._spoil(name, matrix, random, finite, formats)
         return matrix, dense, stored

@@ -8,7 +8,7 @@ from arguments import HUGE, NO_COUNT, NO_DTYPE, NO_NUMBER, NO_SEED, NO_THREADS, 
 from scipy import sparse
 
 import implicit_core.cpu.als
-from implicit_core import evaluation, utils
+from implicit_core import approximate_als, evaluation, utils
 from implicit_core._nearest_neighbours import NearestNeighboursScorer
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
@@ -28,7 +28,6 @@ from implicit_core.nearest_neighbours import (
 from implicit_core.utils import ModelFitError, NotFittedError
 
 PROPERTIES = {}
-COVERED = set()
 POSITIVE = [*NO_COUNT, (0, ValueError)]
 NOT_NEGATIVE = [*NO_NUMBER, (-1e-9, ValueError)]
 ABOVE_ZERO = [*((value, *error) for value, *error in NO_NUMBER if value is not None), (0, ValueError), (-1.0, ValueError)]
@@ -36,15 +35,10 @@ SHARES = [*NO_NUMBER, (-0.1, ValueError), (1.1, ValueError)]
 SEEDS = [None, 0, 7, 2**63, np.int64(3)]
 
 
-def covers(*names):
-    """Make a function of a Case a property that exercises these public callables."""
-
-    def register(function):
-        PROPERTIES[function.__name__] = function
-        COVERED.update(names)
-        return function
-
-    return register
+def prop(function):
+    """Register a property: a function that draws the arguments of a call from a Case and judges what comes of it."""
+    PROPERTIES[function.__name__] = function
+    return function
 
 
 def require(condition, text, *values):
@@ -123,7 +117,7 @@ def fitted(case, make, matrix, shape, columns, stored):
     return model
 
 
-@covers("als.AlternatingLeastSquares", "als.AlternatingLeastSquares.fit", "als.AlternatingLeastSquares.set_params")
+@prop
 def als_fit(case):
     shape = sizes(case)
     parameters = common(case)
@@ -141,13 +135,11 @@ def als_fit(case):
     tame = bool(case.byte(2))
     matrix, dense, stored = case.matrix("user_items", *shape, values="counts" if tame else "wide")
     weight = parameters["unobserved_weight"]
-    if not case.refusals:
-        regular = parameters["regularization"] >= 0.01 and parameters["alpha"] >= 0.5
-        if weight is not None and (parameters["alpha"] * dense < 0).any():
-            case.refuse("user_items", ValueError)
-            case.refuse("unobserved_weight", ValueError)
-        elif not (tame and regular):
-            case.allowed = (ModelFitError,)
+    regular = not case.refusals and parameters["regularization"] >= 0.01 and parameters["alpha"] >= 0.5
+    if weight is not None and isinstance(parameters["alpha"], (int, float)) and (parameters["alpha"] * dense < 0).any():
+        case.refuse("unobserved_weight", ValueError)
+    elif not (tame and regular):
+        case.allowed = (ModelFitError,)
     model = fitted(case, configured(case, AlternatingLeastSquares, parameters), matrix, shape, 0, stored)
     if model is None or not (tame and regular) or model.iterations == 0:
         return
@@ -167,7 +159,7 @@ def too_large(parameters):
     return any(isinstance(parameters[name], float) and parameters[name] == 1e30 for name in ("learning_rate", "regularization"))
 
 
-@covers("bpr.BayesianPersonalizedRanking", "bpr.BayesianPersonalizedRanking.fit")
+@prop
 def bpr_fit(case):
     shape = sizes(case)
     parameters = common(case)
@@ -185,7 +177,7 @@ def bpr_fit(case):
         require((model.user_factors[:, -1] == 1).all(), "the last column of the users is not 1")
 
 
-@covers("lmf.LogisticMatrixFactorization", "lmf.LogisticMatrixFactorization.fit")
+@prop
 def lmf_fit(case):
     shape = sizes(case)
     parameters = common(case)
@@ -255,10 +247,7 @@ WRONG_N = [*NO_COUNT, (2**31, ValueError), (2**62, ValueError)]
 RIGHT_N = [10, 0, 1, 2, 5, 100, np.int64(3)]
 
 
-@covers(*(f"{path}.recommend" for path in (
-    "als.AlternatingLeastSquares", "bpr.BayesianPersonalizedRanking", "lmf.LogisticMatrixFactorization",
-    "matrix_factorization.MatrixFactorizationBase", "recommender_base.RecommenderBase",
-)))  # fmt: skip
+@prop
 def recommend(case):
     shape = sizes(case)
     model = factored(case, shape)
@@ -283,10 +272,7 @@ def recommend(case):
     require(result[0].shape[:-1] == (() if isinstance(ids, int) else (len(ids),)), "shape", result[0].shape)
 
 
-@covers(*(f"{path}.similar_{side}" for side in ("items", "users") for path in (
-    "als.AlternatingLeastSquares", "bpr.BayesianPersonalizedRanking", "lmf.LogisticMatrixFactorization",
-    "matrix_factorization.MatrixFactorizationBase", "recommender_base.RecommenderBase",
-)))  # fmt: skip
+@prop
 def similar(case):
     shape = sizes(case)
     model = factored(case, shape, whole=bool(case.byte(2)))
@@ -321,10 +307,7 @@ def similar(case):
             require(max(rest) <= scores[len(found) - 1] + tolerance, "a better one is missing", got, expected)
 
 
-@covers("als.AlternatingLeastSquares.recalculate_user", "als.AlternatingLeastSquares.recalculate_item",
-        "als.AlternatingLeastSquares.partial_fit_users", "als.AlternatingLeastSquares.partial_fit_items",
-        "als.AlternatingLeastSquares.explain", "matrix_factorization.MatrixFactorizationBase.recalculate_user",
-        "matrix_factorization.MatrixFactorizationBase.recalculate_item")  # fmt: skip
+@prop
 def recalculate(case):
     shape = sizes(case)
     model = factored(case, shape, whole=False, kinds=[AlternatingLeastSquares])
@@ -386,7 +369,7 @@ def _coo(matrix):
     return sparse.coo_matrix((matrix.data[:stop].astype(np.float64), (rows, matrix.indices[:stop])), shape=matrix.shape)
 
 
-@covers()
+@prop
 def explain(case):
     shape = sizes(case, least=1)
     model = factored(case, shape, whole=False, kinds=[AlternatingLeastSquares])
@@ -415,8 +398,7 @@ def case_free(function, *args, **kwargs):
         return function(*args, **kwargs)
 
 
-@covers("als.AlternatingLeastSquares.rank_items", "als.AlternatingLeastSquares.recommend_all", "recommender_base.RecommenderBase.rank_items",
-        "matrix_factorization.MatrixFactorizationBase.recommend_all")  # fmt: skip
+@prop
 def deprecated(case):
     shape = sizes(case)
     model = factored(case, shape)
@@ -445,9 +427,9 @@ def _quietly(function):
     return call
 
 
-@covers("als.AlternatingLeastSquares.get_params", "recommender_base.RecommenderBase.get_params", "recommender_base.RecommenderBase.set_params")
+@prop
 def unfitted(case):
-    """Calls before ``fit``, with factors that do not go together, and with unknown parameters."""
+    """Calls before ``fit``."""
     model = case.one([*MODELS, ItemItemRecommender, CosineRecommender, TFIDFRecommender, BM25Recommender])()
     model.set_params(**model.get_params())
     case.refuse("fit", NotFittedError, NotImplementedError)
@@ -462,7 +444,15 @@ def unfitted(case):
     case.call(case.one(calls))
 
 
-@covers()
+@prop
+def not_offered(case):
+    """What a model cannot do."""
+    model, rows = case.one([BayesianPersonalizedRanking, LogisticMatrixFactorization])(), sparse.csr_matrix((1, 2))
+    case.refuse("cannot recalculate", NotImplementedError)
+    case.call(case.one([lambda: model.recalculate_user(0, rows), lambda: model.recalculate_item([0], rows)]))
+
+
+@prop
 def odd_factors(case):
     """Factors that a user has put there: of the wrong kind or width, or not finite."""
     shape = sizes(case, least=1)
@@ -526,9 +516,7 @@ def bm25(dense, stored, K1, B):
     return dense * (K1 + 1) / denominator * idf(stored)
 
 
-@covers(*(f"nearest_neighbours.{kind}{method}" for method in ("", ".fit", ".recommend", ".similar_items", ".similar_users", ".rank_items")
-          for kind in ("ItemItemRecommender", "CosineRecommender", "TFIDFRecommender", "BM25Recommender")),
-        "nearest_neighbours.NearestNeighboursScorer", "nearest_neighbours.NearestNeighboursScorer.recommend")  # fmt: skip
+@prop
 def knn(case):
     users, items = shape = sizes(case)
     kind = case.one([ItemItemRecommender, CosineRecommender, TFIDFRecommender, BM25Recommender])
@@ -615,7 +603,7 @@ def knn(case):
                 require(max(rest) <= scores[len(found) - 1] + 1e-9 * max(1, abs(max(rest))), "a better one is missing")
 
 
-@covers("nearest_neighbours.all_pairs_knn", "_nearest_neighbours.all_pairs_knn")
+@prop
 def neighbours(case):
     shape = sizes(case)
     K = case.pick("K", [1, 3, 100, 2**50], POSITIVE)
@@ -634,7 +622,7 @@ def neighbours(case):
         same(result.toarray()[i, wanted], products[i, wanted])
 
 
-@covers("_nearest_neighbours.NearestNeighboursScorer", "_nearest_neighbours.NearestNeighboursScorer.recommend")
+@prop
 def scorer(case):
     n = case.byte(9)
     matrix, dense, stored = case.matrix("similarity", n, n, values="signed", finite=None)
@@ -656,7 +644,7 @@ def scorer(case):
 # Weights
 
 
-@covers("nearest_neighbours.tfidf_weight", "nearest_neighbours.bm25_weight", "nearest_neighbours.normalize")
+@prop
 def weights(case):
     shape = sizes(case)
     which = case.byte(3)
@@ -678,7 +666,7 @@ def weights(case):
 # Evaluation
 
 
-@covers("evaluation.train_test_split", "evaluation.leave_k_out_split")
+@prop
 def splits(case):
     shape = sizes(case)
     matrix, dense, stored = case.matrix("ratings", *shape, finite=None, canonical=True)
@@ -715,8 +703,7 @@ class Fixed:
         return self.ids[userids][:, :N] if sound else self.ids, None
 
 
-@covers("evaluation.precision_at_k", "evaluation.mean_average_precision_at_k", "evaluation.ndcg_at_k", "evaluation.AUC_at_k",
-        "evaluation.ranking_metrics_at_k")  # fmt: skip
+@prop
 def metrics(case):
     users, items = shape = sizes(case, least=1)
     K = case.pick("K", [10, 1, 2, 5, 30], POSITIVE)
@@ -776,7 +763,7 @@ NO_FACTORS = [
 ]  # fmt: skip
 
 
-@covers("cpu.als.least_squares", "cpu.als.least_squares_cg", "cpu.als.calculate_loss", "als.AlternatingLeastSquares.solver")
+@prop
 def half_steps(case):
     shape = sizes(case)
     width = 1 + case.byte(20)
@@ -825,7 +812,7 @@ def half_steps(case):
     require(np.isfinite(X).all(), "X is not finite")
 
 
-@covers("cpu.als.user_linear_equation", "cpu.als.user_factor", "cpu.als.item_factor")
+@prop
 def linear_equation(case):
     shape = sizes(case, least=1)
     width = 1 + case.byte(6)
@@ -851,7 +838,7 @@ def linear_equation(case):
     same(solution, np.linalg.solve(A, b), tolerance=1e-3)
 
 
-@covers("cpu.topk.topk")
+@prop
 def best(case):
     n, items = sizes(case)
     width = 1 + case.byte(20)
@@ -891,7 +878,7 @@ def best(case):
         same(result[1][row], wanted[1])
 
 
-@covers("cpu.matrix_factorization_base._filter_items_from_sparse_matrix")
+@prop
 def columns_of(case):
     shape = sizes(case, least=1)
     matrix, dense, stored = case.matrix("query_items", *shape, finite=None)
@@ -905,7 +892,7 @@ def columns_of(case):
         same(_coo(result).toarray()[:, : len(ids)], dense[:, ids])
 
 
-@covers("utils.augment_inner_product_matrix", "utils.check_random_state", "utils.nonzeros", "utils.check_blas_config", "utils.check_csr")
+@prop
 def helpers(case):
     which = case.byte(4)
     if which == 0:
@@ -937,7 +924,7 @@ def helpers(case):
     utils.check_blas_config()
 
 
-@covers("datasets.synthetic.make_implicit", "datasets.synthetic.lastfm_shaped")
+@prop
 def synthetic(case):
     users, items = sizes(case, least=1)
     real = [(float("nan"), ValueError), (float("inf"), ValueError), ("a", TypeError), (None, TypeError), (-1.0, ValueError), (1j, TypeError)]
@@ -989,30 +976,35 @@ INDEX_PARAMETERS = {
 }  # fmt: skip
 
 
-@covers(*(f"ann.{name}.{kind}{method}" for name, kind in
-          (("usearch", "UsearchModel"), ("faiss", "FaissModel"), ("nmslib", "NMSLibModel"), ("annoy", "AnnoyModel"))
-          for method in ("", ".fit", ".recommend", ".similar_items", ".similar_users", ".build_index", ".rank_items")),
-        *(f"approximate_als.{name}AlternatingLeastSquares" for name in ("Usearch", "Faiss", "NMSLib", "Annoy")))  # fmt: skip
+def index_parameters(case):
+    """A class and some of its parameters."""
+    kind = case.one(APPROXIMATE)
+    names = [name for name in inspect.signature(kind).parameters if name in INDEX_PARAMETERS and case.byte(2)]
+    return kind, {name: case.pick(name, *INDEX_PARAMETERS[name]) for name in names}
+
+
+@prop
 def approximate(case):
     if not APPROXIMATE:
         return
-    kind = case.one(APPROXIMATE)
+    kind, parameters = index_parameters(case)
     users, items = 1 + case.byte(4), case.one([0, 1, 30, 400])
-    parameters = {
-        name: case.pick(name, *INDEX_PARAMETERS[name])
-        for name in inspect.signature(kind).parameters
-        if name in INDEX_PARAMETERS and case.byte(2)
-    }
     inner = factored(case, (users, items), kinds=MODELS)
     inner.num_threads = case.one([1, 2])
-    if not inner.user_factors.flags.aligned:
-        return
-    which = case.byte(3)
+    which = case.byte(4)
 
     def make():
         return kind(inner, **parameters)
 
     N = case.pick("N", [1, 3, 10], NO_COUNT)
+    if which == 3:
+        case.refusals = [refusal for refusal in case.refusals if refusal[0] == "N"]
+        given, ids = case.ids("userid", users)
+        result = case.call(lambda *a, **k: kind(inner).similar_users(*a, **k), given, N=N)
+        if result is not None:
+            expected = case_free(inner.similar_users, given, N=N)
+            same(result[0], expected[0])
+        return
     if which == 0:
         given, ids = case.ids("userid", users)
         options, _, _ = selection(case, items, "items", "filter_items")
@@ -1035,7 +1027,32 @@ def approximate(case):
             same(scores[: len(found)], exact[one][found].astype(scores.dtype), "scores are not exact")
 
 
-@covers()
+@prop
+def approximate_fit(case):
+    """Models made by the functions of ``approximate_als``, too."""
+    if not APPROXIMATE:
+        return
+    kind, parameters = index_parameters(case)
+    users, items = 1 + case.byte(4), case.one([0, 1, 30, 400])
+    matrix, _, _ = case.matrix("user_items", users, items)
+    by_function = bool(case.byte(2)) and "dtype" not in parameters
+
+    def fit(matrix):
+        if by_function:
+            name = kind.__name__.replace("Model", "AlternatingLeastSquares")
+            model = getattr(approximate_als, name)(factors=3, iterations=1, **parameters)
+        else:
+            model = kind(AlternatingLeastSquares(factors=3, iterations=1), **parameters)
+        model.fit(matrix, show_progress=False)
+        return model
+
+    model = case.call(fit, matrix)
+    if model is not None:
+        ids, _ = case_free(model.recommend, list(range(users)), None, N=2, filter_already_liked_items=False)
+        require(ids.shape == (users, 2) and (ids < items).all(), "ids", ids)
+
+
+@prop
 def approximate_of_anything(case):
     """What is wrapped must be a model of factors."""
     if not APPROXIMATE:
@@ -1047,7 +1064,7 @@ def approximate_of_anything(case):
 # Private helpers of implicit that other packages import
 
 
-@covers("utils._batch_call", "utils._filter_items_from_results")
+@prop
 def results(case):
     n, found = case.byte(5), case.byte(8)
     random = case.random()

@@ -29,9 +29,30 @@ NO_NUMBER = [
     ("1", TypeError), (None, TypeError), (1j, TypeError), ([1.0], TypeError), (np.ones(2), TypeError),
     (HUGE**20, ValueError),
 ]  # fmt: skip
-NO_THREADS = [(1.5, TypeError), ("2", TypeError), (None, TypeError), ([1], TypeError), (True, TypeError), (HUGE, ValueError)]
-NO_SEED = [(-1, ValueError), ("seed", TypeError), (1.5, TypeError), ({}, TypeError), ([-1], ValueError), (1j, TypeError)]
-NO_DTYPE = [("no such", TypeError), (np.int32, TypeError), (np.float16, TypeError), (complex, TypeError), (object, TypeError), (3, TypeError)]
+NO_THREADS = [
+    (1.5, TypeError),
+    ("2", TypeError),
+    (None, TypeError),
+    ([1], TypeError),
+    (True, TypeError),
+    (HUGE, ValueError),
+]
+NO_SEED = [
+    (-1, ValueError),
+    ("seed", TypeError),
+    (1.5, TypeError),
+    ({}, TypeError),
+    ([-1], ValueError),
+    (1j, TypeError),
+]
+NO_DTYPE = [
+    ("no such", TypeError),
+    (np.int32, TypeError),
+    (np.float16, TypeError),
+    (complex, TypeError),
+    (object, TypeError),
+    (3, TypeError),
+]
 THREADS = [0, 1, 2, 3, 8, -1, -2, -100, 1000, np.int64(2)]
 
 
@@ -88,7 +109,9 @@ class Case:
             return self._checked(function, args, kwargs)
         except Broken as error:
             described = [*map(_described, args), *(f"{name}={_described(value)}" for name, value in kwargs.items())]
-            raise Broken(f"{getattr(function, '__qualname__', function)}({', '.join(described)}):\n{error}") from error.__cause__
+            raise Broken(
+                f"{getattr(function, '__qualname__', function)}({', '.join(described)}):\n{error}"
+            ) from error.__cause__
 
     def _checked(self, function, args, kwargs):
         before = _snapshot((args, kwargs))
@@ -120,7 +143,9 @@ class Case:
         if not isinstance(error, DOCUMENTED):
             raise Broken(f"error of an undocumented type:\n{text}") from error
         if not (where.co_filename.startswith(PACKAGE) and where.co_code[last.tb_lasti] == RAISE):
-            raise Broken(f"an error that comes from elsewhere than a raise statement of the package:\n{text}") from error
+            raise Broken(
+                f"an error that comes from elsewhere than a raise statement of the package:\n{text}"
+            ) from error
         if not self.refusals:
             if not isinstance(error, self.allowed):
                 raise Broken(f"refused what it must take:\n{text}") from error
@@ -133,7 +158,9 @@ class Case:
 
     # sparse matrices
 
-    def matrix(self, name, rows, columns, *, values="counts", formats="any", wrong=True, finite=ModelFitError, canonical=False):
+    def matrix(
+        self, name, rows, columns, *, values="counts", formats="any", wrong=True, finite=ModelFitError, canonical=False
+    ):
         """A sparse matrix of this shape and what it means, as a dense array and a mask of stored cells.
 
         ``values``: "counts" are small whole numbers of at least 0, some stored as 0; "signed" also negative ones;
@@ -234,14 +261,20 @@ class Case:
                 return make(matrix)
             self.refuse(name, finite)
             data = matrix.data.astype(np.float64)
-            return _set(matrix, "data", _with(data, random.integers(matrix.indptr[-1]), self.one([np.nan, np.inf, -np.inf])))
+            return _set(
+                matrix, "data", _with(data, random.integers(matrix.indptr[-1]), self.one([np.nan, np.inf, -np.inf]))
+            )
         self.refuse(name, ValueError)
         if matrix.shape[0] == 0:
             return corrupt["indptr long"](matrix)
         if choice == 2 and has:
             return stored[self.one(sorted(stored))](matrix)
         spoilt = corrupt[self.one(sorted(corrupt))](matrix)
-        if spoilt.indptr.shape == matrix.indptr.shape and (spoilt.indptr == matrix.indptr).all() and spoilt.indptr.dtype.kind == "i":
+        if (
+            spoilt.indptr.shape == matrix.indptr.shape
+            and (spoilt.indptr == matrix.indptr).all()
+            and spoilt.indptr.dtype.kind == "i"
+        ):
             spoilt = corrupt["indptr ends far"](matrix)
         return spoilt
 
@@ -272,7 +305,14 @@ class Case:
             return kinds[random.integers(len(kinds))](one), one
         n = int(random.integers(0 if empty else 1, 9)) if size else 0
         chosen = random.integers(0, max(size, 1), n)
-        kinds = [list, tuple, lambda a: a, lambda a: a.astype(np.int32), lambda a: a.astype(np.uint16), lambda a: np.repeat(a, 2)[::2]]
+        kinds = [
+            list,
+            tuple,
+            lambda a: a,
+            lambda a: a.astype(np.int32),
+            lambda a: a.astype(np.uint16),
+            lambda a: np.repeat(a, 2)[::2],
+        ]
         if mask:
             kinds.append("mask")
         if sets:

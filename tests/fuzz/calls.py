@@ -30,7 +30,11 @@ from implicit_core.utils import ModelFitError, NotFittedError
 PROPERTIES = {}
 POSITIVE = [*NO_COUNT, (0, ValueError)]
 NOT_NEGATIVE = [*NO_NUMBER, (-1e-9, ValueError)]
-ABOVE_ZERO = [*((value, *error) for value, *error in NO_NUMBER if value is not None), (0, ValueError), (-1.0, ValueError)]
+ABOVE_ZERO = [
+    *((value, *error) for value, *error in NO_NUMBER if value is not None),
+    (0, ValueError),
+    (-1.0, ValueError),
+]
 SHARES = [*NO_NUMBER, (-0.1, ValueError), (1.1, ValueError)]
 SEEDS = [None, 0, 7, 2**63, np.int64(3)]
 
@@ -94,7 +98,9 @@ def common(case):
         "dtype": case.pick("dtype", [np.float32, np.float64, "float32", "float64", float], NO_DTYPE),
         "iterations": case.pick("iterations", [0, 1, 2, 3], NO_COUNT),
         "num_threads": case.pick("num_threads", THREADS, NO_THREADS),
-        "random_state": case.pick("random_state", [*SEEDS, case.random(), np.random.RandomState(4), np.random.SeedSequence(1)], NO_SEED),
+        "random_state": case.pick(
+            "random_state", [*SEEDS, case.random(), np.random.RandomState(4), np.random.SeedSequence(1)], NO_SEED
+        ),
     }
 
 
@@ -156,7 +162,9 @@ def als_fit(case):
 
 def too_large(parameters):
     """Whether steps are so large that factors cannot stay finite."""
-    return any(isinstance(parameters[name], float) and parameters[name] == 1e30 for name in ("learning_rate", "regularization"))
+    return any(
+        isinstance(parameters[name], float) and parameters[name] == 1e30 for name in ("learning_rate", "regularization")
+    )
 
 
 @prop
@@ -345,7 +353,9 @@ def recalculate(case):
     for row in range(len(many)):
         if explicit[row].any():
             c = np.where(explicit[row], dense[row], 1.0)
-            A = fixed.T @ (np.where(explicit[row], np.abs(c), 1)[:, None] * fixed) + model.regularization * np.eye(width)
+            A = fixed.T @ (np.where(explicit[row], np.abs(c), 1)[:, None] * fixed) + model.regularization * np.eye(
+                width
+            )
             b = fixed.T @ np.where(stored[row] & (c > 0), c, 0)
             expected[row] = np.linalg.solve(A, b)
     tolerance = 2e-3 if model.dtype == np.float32 or fixed.dtype == np.float32 else 1e-4
@@ -561,7 +571,13 @@ def knn(case):
         given, ids = case.ids("userid", users)
         options, candidates, dropped = selection(case, users, "users", "filter_users")
         result = case.call(model.similar_users, given, N=N, **options)
-        if result is not None and isinstance(ids, int) and candidates is None and ids not in dropped and stored[ids].any():
+        if (
+            result is not None
+            and isinstance(ids, int)
+            and candidates is None
+            and ids not in dropped
+            and stored[ids].any()
+        ):
             require(len(result[0]) <= N, "too many")
         return
     else:
@@ -689,7 +705,11 @@ def splits(case):
         train, test = result
         same(train.toarray().astype(np.float64) + test.toarray(), dense, "parts do not add up")
         require(train.shape == test.shape == shape, "shape")
-        require(train.dtype == test.dtype == (np.float32 if matrix.dtype == np.float16 else matrix.dtype), "type", train.dtype)
+        require(
+            train.dtype == test.dtype == (np.float32 if matrix.dtype == np.float16 else matrix.dtype),
+            "type",
+            train.dtype,
+        )
 
 
 class Fixed:
@@ -712,7 +732,9 @@ def metrics(case):
     train, _, _ = case.matrix("train_user_items", *shape, finite=None)
     case.converts = False
     random = case.random()
-    ids = random.integers(-1, items + 2, (users, case.one([1, 3, 10, 40]))).astype(case.one([np.int32, np.int64, np.int16]))
+    ids = random.integers(-1, items + 2, (users, case.one([1, 3, 10, 40]))).astype(
+        case.one([np.int32, np.int64, np.int16])
+    )
     if case.wrong() and stored.any():
         ids = case.one([ids.astype(float), ids.ravel(), ids[:0], None, "a", [[0], [0, 1]]])
         case.refuse("recommend", ValueError, TypeError)
@@ -798,7 +820,9 @@ def half_steps(case):
         steps = (case.pick("cg_steps", [1, 3, 50], [*POSITIVE, (2**31, ValueError)]),)
         function = implicit_core.cpu.als.least_squares_cg
     held = [X]  # X changes, which is what it is for
-    done = case.call(lambda *rest: (function(rest[0], held[0], *rest[1:]), 1), matrix, Y, regularization, threads, *steps)
+    done = case.call(
+        lambda *rest: (function(rest[0], held[0], *rest[1:]), 1), matrix, Y, regularization, threads, *steps
+    )
     if done is None:
         require(before is None or np.array_equal(X, before), "a refused call changed X")
         return
@@ -808,7 +832,11 @@ def half_steps(case):
         elif which == 1:
             y = Y.astype(np.float64)
             A = y.T @ (np.where(stored[u], dense[u], 1.0)[:, None] * y) + regularization * np.eye(width)
-            same(X[u], np.linalg.solve(A, y.T @ np.where(stored[u], dense[u], 0)), tolerance=2e-3 if X.dtype == np.float32 else 1e-7)
+            same(
+                X[u],
+                np.linalg.solve(A, y.T @ np.where(stored[u], dense[u], 0)),
+                tolerance=2e-3 if X.dtype == np.float32 else 1e-7,
+            )
     require(np.isfinite(X).all(), "X is not finite")
 
 
@@ -927,8 +955,22 @@ def helpers(case):
 @prop
 def synthetic(case):
     users, items = sizes(case, least=1)
-    real = [(float("nan"), ValueError), (float("inf"), ValueError), ("a", TypeError), (None, TypeError), (-1.0, ValueError), (1j, TypeError)]
-    whole = [(-1, ValueError), (2.5, TypeError), ("3", TypeError), (None, TypeError), (HUGE, ValueError), (True, TypeError)]
+    real = [
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("a", TypeError),
+        (None, TypeError),
+        (-1.0, ValueError),
+        (1j, TypeError),
+    ]
+    whole = [
+        (-1, ValueError),
+        (2.5, TypeError),
+        ("3", TypeError),
+        (None, TypeError),
+        (HUGE, ValueError),
+        (True, TypeError),
+    ]
     arguments = {
         "users": case.pick("users", [users], [*whole, (0, ValueError)]),
         "items": case.pick("items", [items], [*whole, (0, ValueError), (2**31, ValueError)]),
@@ -944,7 +986,9 @@ def synthetic(case):
     }
     matrix = case.call(make_implicit, **arguments)
     if matrix is not None:
-        require(matrix.shape == (users, items) and matrix.nnz == arguments["entries"], "shape", matrix.shape, matrix.nnz)
+        require(
+            matrix.shape == (users, items) and matrix.nnz == arguments["entries"], "shape", matrix.shape, matrix.nnz
+        )
         matrix.check_format(full_check=True)
         require(matrix.has_canonical_format and (matrix.data >= 1).all(), "entries")
 
@@ -954,7 +998,12 @@ def synthetic(case):
 
 def _approximate():
     found = []
-    for name, kind in (("usearch", "UsearchModel"), ("faiss", "FaissModel"), ("nmslib", "NMSLibModel"), ("annoy", "AnnoyModel")):
+    for name, kind in (
+        ("usearch", "UsearchModel"),
+        ("faiss", "FaissModel"),
+        ("nmslib", "NMSLibModel"),
+        ("annoy", "AnnoyModel"),
+    ):
         module = __import__(f"implicit_core.ann.{name}", fromlist=[kind])
         try:
             with warnings.catch_warnings():
@@ -1008,7 +1057,9 @@ def approximate(case):
     if which == 0:
         given, ids = case.ids("userid", users)
         options, _, _ = selection(case, items, "items", "filter_items")
-        result = case.call(lambda *a, **k: make().recommend(*a, **k), given, None, N=N, filter_already_liked_items=False, **options)
+        result = case.call(
+            lambda *a, **k: make().recommend(*a, **k), given, None, N=N, filter_already_liked_items=False, **options
+        )
         exact = inner.user_factors.astype(np.float64) @ inner.item_factors.T.astype(np.float64)
     else:
         given, ids = case.ids("itemid", items)
@@ -1058,7 +1109,9 @@ def approximate_of_anything(case):
     if not APPROXIMATE:
         return
     case.refuse("model", TypeError)
-    case.call(case.one(APPROXIMATE), case.one([None, 3, "als", AlternatingLeastSquares, CosineRecommender(), np.ones(3), []]))
+    case.call(
+        case.one(APPROXIMATE), case.one([None, 3, "als", AlternatingLeastSquares, CosineRecommender(), np.ones(3), []])
+    )
 
 
 # Private helpers of implicit that other packages import
@@ -1075,5 +1128,3 @@ def results(case):
     for row in range(n):
         kept = [i for i in ids[row].tolist() if i not in dropped][:N]
         require(got[0][row].tolist() == kept + [-1] * (N - len(kept)), "kept", got[0][row], kept)
-
-

@@ -140,7 +140,11 @@ def public_functions():
     seen = {}
     for path in [*paths, "implicit_core.datasets.synthetic"]:
         leaf = path.rpartition(".")[2]
-        if leaf.startswith("_") or leaf in ("gpu", "datasets", "kernels") or not hasattr(sys.modules.get(path), "__file__"):
+        if (
+            leaf.startswith("_")
+            or leaf in ("gpu", "datasets", "kernels")
+            or not hasattr(sys.modules.get(path), "__file__")
+        ):
             continue
         module = sys.modules[path]
         for name in getattr(module, "__all__", UTILS if leaf == "utils" else vars(module)):

@@ -69,6 +69,7 @@ def least_squares_cg(
     num_threads : int, default 0
     cg_steps : int, default 3
     """
+    check_count(cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
     _least_squares.half_step(kernels, Cui, X, Y, regularization, num_threads, cg_steps=cg_steps)
 
 

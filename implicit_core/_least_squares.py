@@ -14,6 +14,7 @@ from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, entry_at, to_counts
 
 PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
+STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
 
@@ -120,6 +121,7 @@ def solve(
 ) -> None:
     """Solve for all rows of ``X`` in place, in pieces between which the interpreter can act on signals."""
     rows, factors = X.shape
+    cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * factors)
     if cg_steps is None:
         flop = factors * factors * (counts.indptr[-1] + rows * factors / 3)
     else:

@@ -35,8 +35,6 @@ from implicit_core.utils import check_csr, check_random_state, one_blas_thread, 
 
 log = logging.getLogger("implicit_core")
 
-MOST_STEPS = 2**31 - 1  #: of conjugate gradient, which ends by itself long before
-
 
 class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     r"""Matrix factorization by weighted alternating least squares.
@@ -86,6 +84,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     random_state : int, Generator, RandomState, SeedSequence or None
         Seed of the initial factors.
     cg_steps : int, default 3
+        More than ten per factor are no use, and not taken.
     unobserved_weight : float, optional
         w above, greater than 0, since without it the same score for every pair would do best. Values must not be
         negative then. Default: the loss of Hu et al. (2008).
@@ -374,7 +373,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         super()._check_parameters()
         check_count(self.factors, "factors", 1, np.iinfo(np.int32).max)
         check_count(self.iterations, "iterations")
-        check_count(self.cg_steps, "cg_steps", 1, MOST_STEPS)
+        check_count(self.cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
         if self.init_scale is not None:
             check_positive(self.init_scale, "init_scale")
         self._objective()

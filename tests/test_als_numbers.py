@@ -117,3 +117,14 @@ def test_what_overflows_on_the_way_is_an_error_without_a_warning(use_native):
         assert "raise regularization" in str(error)
     else:
         assert np.isfinite(model.item_factors).all()
+
+
+@pytest.mark.parametrize("use_native", [True, False])
+def test_conjugate_gradient_ends_where_its_residual_never_gets_small(use_native):
+    random = np.random.default_rng(0)
+    matrix = sparse.csr_matrix(10.0 ** random.uniform(-8, 8, (30, 20)).astype(np.float32))
+    model = AlternatingLeastSquares(
+        12, 1e-3, use_native=use_native, cg_steps=2**31 - 1, iterations=2, random_state=0, init_scale=10.0
+    )
+    model.fit(matrix, show_progress=False)
+    assert np.isfinite(model.item_factors).all()

@@ -320,6 +320,7 @@ def finite_float64(matrix: Matrix, name: str) -> Matrix:
         A value is NaN or infinite.
     """
     check_real(matrix.data, name)
+    check_width(matrix)
     if matrix.dtype != np.float64:
         with np.errstate(over="ignore"):
             data = matrix.data.astype(np.float64)
@@ -354,6 +355,13 @@ def entry_at(matrix: Matrix, position: int) -> str:
     return f"entry ({row}, {matrix.indices[position]}) is {matrix.data[position]}"
 
 
+def check_width(matrix: Matrix) -> None:
+    """Raise ValueError where a matrix has more columns than the kernels can number."""
+    most = np.iinfo(np.int32).max
+    if matrix.shape[1] > most:
+        raise ValueError(f"a matrix must have at most {most} columns, got {matrix.shape[1]}; number them without gaps")
+
+
 def to_counts(matrix: Matrix) -> Counts:
     """A checked CSR matrix as the kernels take it; shares memory where the types allow it.
 
@@ -362,9 +370,7 @@ def to_counts(matrix: Matrix) -> Counts:
     ValueError
         It has more columns than the kernels can number.
     """
-    most = np.iinfo(np.int32).max
-    if matrix.shape[1] > most:
-        raise ValueError(f"a matrix must have at most {most} columns, got {matrix.shape[1]}; number them without gaps")
+    check_width(matrix)
     stored = matrix.indptr[-1]
     return Counts(
         np.ascontiguousarray(matrix.indptr, dtype=np.int64),

@@ -1,4 +1,4 @@
-"""Alternating least squares at the edge of what floating point can do: finite factors, or an error that says what to do."""
+"""Alternating least squares at the edge of floating point: finite factors, or an error that says what to do."""
 
 import numpy as np
 import pytest
@@ -36,6 +36,10 @@ def loss_of(matrix, X, Y, regularization):
     return error + regularization * ((X**2).sum() + (Y**2).sum()), weight.sum()
 
 
+def assert_advice(error):
+    assert "raise regularization" in str(error)
+
+
 @DTYPES
 @settings(max_examples=150, deadline=None, database=None)
 @given(seed=SEEDS, regularization=st.sampled_from([0.0, 1e-8, 1e-3, 0.01, 1.0, 1e3]))
@@ -52,7 +56,7 @@ def test_no_exact_half_step_increases_the_loss(dtype, seed, regularization):
             else:
                 least_squares(transposed, Y, X, regularization)
         except ModelFitError as error:
-            assert "raise regularization" in str(error)
+            assert_advice(error)
             return
         assert np.isfinite(X).all()
         assert np.isfinite(Y).all()
@@ -100,7 +104,7 @@ def test_a_fit_gives_finite_factors_or_says_what_to_do(dtype, use_cg, unobserved
     try:
         model.fit(matrix, show_progress=False, callback=lambda *report: losses.append(report[2]))
     except ModelFitError as error:
-        assert "raise regularization" in str(error)
+        assert_advice(error)
         return
     assert np.isfinite(model.user_factors).all()
     assert np.isfinite(model.item_factors).all()
@@ -114,7 +118,7 @@ def test_what_overflows_on_the_way_is_an_error_without_a_warning(use_native):
     try:
         model.fit(matrix, show_progress=False)
     except ModelFitError as error:
-        assert "raise regularization" in str(error)
+        assert_advice(error)
     else:
         assert np.isfinite(model.item_factors).all()
 

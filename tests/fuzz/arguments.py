@@ -285,16 +285,16 @@ class Case:
 
         Those not below ``size`` are wrong unless ``known`` is False.
         """
-        if wrong and self.wrong() or (size == 0 and not (many and empty)):
+        if (wrong and self.wrong()) or (size == 0 and not (many and empty)):
             if size == 0 or self.byte(2):
                 value = self.one([-1, 2**31, 2**32, -(2**63), HUGE, np.uint64(2**63)] + [size] * known)
                 value = [value] if not scalar or self.byte(2) else value
                 self.refuse(name, IndexError)
             else:
                 value = self.one([
-                    1.5, "a", np.nan, [0.5], [[0]], ["a"], [None], [[0], [0, 0]], {"a": 1}, iter([0]), np.zeros((1, 1), int),
-                    [0, -1], np.array([0, size]), [0, 2**63], np.array([1 + 0j]), object(), b"1", [True, 2.5],
-                    np.zeros(size + 1, bool), {1, "a"}, [float("nan")], np.array(["2020"], "M8[Y]"),
+                    1.5, "a", np.nan, [0.5], [[0]], ["a"], [None], [[0], [0, 0]], {"a": 1}, iter([0]),
+                    np.zeros((1, 1), int), [0, -1], np.array([0, size]), [0, 2**63], np.array([1 + 0j]), object(), b"1",
+                    [True, 2.5], np.zeros(size + 1, bool), {1, "a"}, [float("nan")], np.array(["2020"], "M8[Y]"),
                 ])  # fmt: skip
                 self.refuse(name, IndexError, TypeError)
             return value, None

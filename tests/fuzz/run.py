@@ -133,6 +133,8 @@ def public_functions():
     """Names and code of what the package offers: functions of public modules, and methods of their classes."""
     import implicit_core
     from implicit_core import ann, cpu
+    from implicit_core._nearest_neighbours import NearestNeighboursScorer
+    from implicit_core.recommender_base import RecommenderBase
 
     packages = [("implicit_core.", implicit_core), ("implicit_core.cpu.", cpu), ("implicit_core.ann.", ann)]
     paths = [prefix + found.name for prefix, package in packages for found in pkgutil.iter_modules(package.__path__)]
@@ -154,9 +156,11 @@ def public_functions():
             if inspect.isfunction(value) and (value.__module__ == path or "__all__" in vars(module)):
                 if leaf != "approximate_als" or any(kind.__name__.startswith(name[:4]) for kind in installed):
                     seen[value.__code__] = f"{path}.{name}"
-            elif inspect.isclass(value) and (".ann." not in path or value in installed):
+            elif inspect.isclass(value) and issubclass(value, RecommenderBase | NearestNeighboursScorer):
+                if ".ann." in path and value not in installed:
+                    continue
                 for method, function in inspect.getmembers(value, inspect.isfunction):
-                    abstract = getattr(function, "__isabstractmethod__", False) or "Protocol" in str(value.__mro__)
+                    abstract = getattr(function, "__isabstractmethod__", False)
                     if not method.startswith("_") and function.__module__.startswith("implicit_core") and not abstract:
                         seen[function.__code__] = f"{path}.{name}.{method}"
     return [(name, code) for code, name in seen.items() if name.rpartition(".")[2] not in ELSEWHERE]

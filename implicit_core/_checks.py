@@ -44,7 +44,8 @@ def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.floa
     """
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not minimum <= value <= float(np.finfo(np.float32).max):
+    exact: Any = value  # an int may be too large for a float
+    if not minimum <= exact <= float(np.finfo(np.float32).max):
         raise ValueError(f"{name} must be a finite number of at least {minimum:g}, got {value}")
     return float(value)
 
@@ -85,7 +86,8 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     TypeError
     """
     try:
-        return np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
+        return found
     except (TypeError, ValueError) as error:
         raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
 

@@ -94,7 +94,7 @@ def fit(matrix, **parameters):
         (lambda m: topk(Y, RAGGED, 2), TypeError, "query"),
         (lambda m: topk(Y, X, 2, item_norms=np.ones(5)), ValueError, "item_norms"),
         (lambda m: topk(Y, X, 2**31), ValueError, "k must"),
-        (lambda m: _filter_items_from_sparse_matrix(RAGGED, MATRIX), TypeError, "items"),
+        (lambda m: _filter_items_from_sparse_matrix(RAGGED, MATRIX), ValueError, "items"),
         (lambda m: augment_inner_product_matrix(np.ones(3)), ValueError, "factors"),
         (lambda m: make_implicit(random_state=-1), ValueError, "random_state"),
         (lambda m: make_implicit(users=2.5), TypeError, "users"),

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from implicit_core._typing import Matrix
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import check_csr, real_array
+from implicit_core.utils import check_csr
 
 __all__ = ["MatrixFactorizationBase", "_filter_items_from_sparse_matrix"]
 
@@ -32,7 +32,11 @@ def _filter_items_from_sparse_matrix(items: ArrayLike, query_items: Matrix) -> M
     TypeError, ValueError
         ``items`` is empty or does not ascend, or the matrix contradicts itself.
     """
-    ids, matrix = real_array(items, "items"), check_csr(query_items, "query_items")
+    matrix = check_csr(query_items, "query_items")
+    try:
+        ids = np.asarray(items)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"items must be a sequence of one or more ascending ids, got {items!r}") from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) == 0 or (ids[1:] < ids[:-1]).any():
         raise ValueError(f"items must be a sequence of one or more ascending ids, got {items!r}; sort them first")
     stored = matrix.indptr[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,20 +85,22 @@ def make_implicit(
     -----
     The result takes 8 bytes an entry; 100 to 200 MB come on top while it is made, whatever the number of entries.
     """
-    for name, count in (("users", users), ("items", items), ("entries", entries), ("groups", groups)):
-        if not isinstance(count, numbers.Integral) or isinstance(count, bool):
+    counts: dict[str, Any] = {"users": users, "items": items, "entries": entries, "groups": groups}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral):
             raise TypeError(f"{name} must be an integer, got {count!r}")
     _check_shape(users, items, entries, groups)
-    for name, value in (
-        ("affinity", affinity),
-        ("popularity_exponent", popularity_exponent),
-        ("popularity_offset", popularity_offset),
-        ("activity_sigma", activity_sigma),
-        ("count_median", count_median),
-        ("count_sigma", count_sigma),
-    ):
-        if not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} must be a number, got {value!r}")
+    reals: dict[str, Any] = {
+        "affinity": affinity,
+        "popularity_exponent": popularity_exponent,
+        "popularity_offset": popularity_offset,
+        "activity_sigma": activity_sigma,
+        "count_median": count_median,
+        "count_sigma": count_sigma,
+    }
+    for name, real in reals.items():
+        if not isinstance(real, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {real!r}")
     if not 0 <= affinity <= 1:
         raise ValueError(f"affinity must lie in 0..1, got {affinity}")
     if not 0 < count_median < np.inf:
@@ -172,7 +175,7 @@ def lastfm_shaped(*, random_state: Seed = 0) -> csr_matrix:
 
 def _check_shape(users: int, items: int, entries: int, groups: int) -> None:
     if not (1 <= users <= np.iinfo(np.int32).max and 1 <= items <= np.iinfo(np.int32).max):
-        raise ValueError(f"users and items must lie in 1..2**31 - 1, got {users} and {items}")
+        raise ValueError(f"users and items must be at least 1 and at most 2**31 - 1, got {users} and {items}")
     if not 0 <= entries <= users * items:
         raise ValueError(f"entries must lie in 0..users * items ({users * items}), got {entries}")
     if not 1 <= groups <= items:

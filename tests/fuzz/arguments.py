@@ -293,7 +293,7 @@ class Case:
             else:
                 value = self.one([
                     1.5, "a", np.nan, [0.5], [[0]], ["a"], [None], [[0], [0, 0]], {"a": 1}, iter([0]),
-                    np.zeros((1, 1), int), [0, -1], np.array([0, size]), [0, 2**63], np.array([1 + 0j]), object(), b"1",
+                    np.zeros((1, 1), int), [0, -1], np.array([0, 2**31]), [0, 2**63], np.array([1 + 0j]), object(), b"1",
                     [True, 2.5], np.zeros(size + 1, bool), {1, "a"}, [float("nan")], np.array(["2020"], "M8[Y]"),
                 ])  # fmt: skip
                 self.refuse(name, IndexError, TypeError)

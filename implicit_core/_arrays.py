@@ -104,7 +104,7 @@ def least_squares(
     """Solve (gram + diag_u I + Σ w y yᵀ) x_u = Σ b y for the rows u of ``X``, in place; empty rows become zero."""
     start, stop, _ = rows.indices(X.shape[0])
     gram = gram.astype(X.dtype)
-    with one_blas_thread:
+    with one_blas_thread, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for u in range(start, stop):
             if counts.indptr[u] == counts.indptr[u + 1]:
                 X[u] = 0
@@ -132,9 +132,9 @@ def linear_system(
 def _exact(A: Factors, b: Factors, u: int) -> Factors:
     try:
         np.linalg.cholesky(A)
+        return np.linalg.solve(A, b)
     except np.linalg.LinAlgError as error:
         raise ModelFitError.not_positive_definite(u) from error
-    return np.linalg.solve(A, b)
 
 
 def _conjugate_gradient(

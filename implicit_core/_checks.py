@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from implicit_core._typing import Counts, Matrix
-from implicit_core.utils import bounds, check_columns, check_structure
+from implicit_core.utils import bounds, check_arrays, check_columns, check_real, check_structure, single
 
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
@@ -21,9 +22,12 @@ def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo
     ------
     TypeError, ValueError
     """
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from error
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    count = operator.index(value)
     if count < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {count}")
     if count > maximum:
@@ -40,7 +44,8 @@ def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.floa
     """
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not minimum <= float(value) <= float(np.finfo(np.float32).max):
+    exact: Any = value  # an int may be too large for a float
+    if not minimum <= exact <= float(np.finfo(np.float32).max):
         raise ValueError(f"{name} must be a finite number of at least {minimum:g}, got {value}")
     return float(value)
 
@@ -58,6 +63,67 @@ def check_positive(value: Any, name: str) -> float:
     return number
 
 
+def check_size(N: Any, name: str) -> int:
+    """How many results to give: at most as many as there can be ids.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    return check_count(N, name, maximum=np.iinfo(np.int32).max)
+
+
+def check_threads(num_threads: Any) -> None:
+    """Raise TypeError or ValueError unless this is a number of threads."""
+    check_count(num_threads, "num_threads", -sys.maxsize)
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """A type of NumPy.
+
+    Raises
+    ------
+    TypeError
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+        return found
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
+
+
+def check_dtype(dtype: Any, kinds: tuple[str, ...] = ("float32", "float64")) -> np.dtype[Any]:
+    """The type of factors that a model can learn.
+
+    Raises
+    ------
+    TypeError
+    """
+    found = as_dtype(dtype)
+    if found.name not in kinds:
+        raise TypeError(f"dtype must be {' or '.join(kinds)}, got {found}")
+    return found
+
+
+def _as_array(ids: Any, name: str) -> NDArray[Any]:
+    """What NumPy makes of ids.
+
+    Raises
+    ------
+    IndexError
+        It can make nothing of them, as of a list of lists of different lengths.
+    """
+    try:
+        return np.asarray(ids)
+    except (TypeError, ValueError) as error:
+        raise IndexError(f"{name} must be one id or a one-dimensional sequence of ids, got {ids!r}") from error
+
+
+def is_one(ids: Any, name: str) -> bool:
+    """Whether this stands for one id rather than for a sequence of them."""
+    return isinstance(ids, (int, np.integer)) or _as_array(ids, name).ndim == 0
+
+
 def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     """Ids as an array; a boolean mask over all ``size`` ids selects.
 
@@ -66,7 +132,7 @@ def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     IndexError
         Not a one-dimensional sequence of integers, or an id outside [0, size).
     """
-    array = np.asarray(sorted(ids) if isinstance(ids, (set, frozenset)) else ids)
+    array = _as_array(list(ids) if isinstance(ids, (set, frozenset)) else ids, name)
     if array.ndim != 1:
         raise IndexError(f"{name} must be a one-dimensional sequence of ids, got {type(ids).__name__}")
     if array.dtype == np.bool_ and len(array) == size:
@@ -88,7 +154,7 @@ def check_one_or_many(ids: Any, size: int, name: str) -> NDArray[np.int64]:
     """
     if isinstance(ids, (int, np.integer)) and not isinstance(ids, bool) and 0 <= ids < size:
         return np.array([ids], dtype=np.int64)
-    return check_ids(np.atleast_1d(np.asarray(ids)), size, name)
+    return check_ids(np.atleast_1d(_as_array(ids, name)), size, name)
 
 
 def check_selection(
@@ -96,12 +162,14 @@ def check_selection(
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int32] | None]:
     """Sorted ids of the only candidates and of those to rank last, each None where not given."""
     drop = None
-    if filtered is not None and np.ndim(filtered) == 0 and not isinstance(filtered, (set, frozenset)):
-        filtered = [filtered]
-    if filtered is not None and len(filtered):
-        if candidates is not None:
-            raise ValueError(f"give either {names[0]} or {names[1]}, not both")
-        drop = np.unique(check_ids(filtered, size, names[1])).astype(np.int32)
+    if filtered is not None:
+        if not isinstance(filtered, (set, frozenset)) and is_one(filtered, names[1]):
+            filtered = [filtered]
+        ids = check_ids(filtered, size, names[1])
+        if len(ids):
+            if candidates is not None:
+                raise ValueError(f"give either {names[0]} or {names[1]}, not both")
+            drop = np.unique(ids).astype(np.int32)
     if candidates is None:
         return None, drop
     only = np.sort(check_ids(candidates, size, names[0]))
@@ -112,10 +180,10 @@ def check_selection(
 
 def as_ids(ids: Any, name: str) -> NDArray[Any]:
     """One id or a sequence of them as a one-dimensional array; a boolean mask gives the ids that it selects."""
-    array = np.atleast_1d(np.asarray(ids))
+    array = np.atleast_1d(_as_array(ids, name))
     if array.ndim != 1:
         raise IndexError(f"{name} must be one id or a one-dimensional sequence of ids, got shape {array.shape}")
-    if array.dtype == np.bool_ and np.ndim(ids):
+    if array.dtype == np.bool_ and not is_one(ids, name):
         return np.flatnonzero(array)
     return array if array.size else array.astype(np.int64)
 
@@ -152,6 +220,11 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
     ids = as_ids(ids, id_name)
     if ids.dtype.kind in "iu" and bounds(ids)[0] < 0:
         raise IndexError(f"{id_name} must not be negative, got {ids.min()}")
+    check_real(matrix.data, name)
+    check_arrays(matrix, name)
+    if matrix.dtype == np.float16:
+        check_structure(matrix, name)
+        matrix = single(matrix)
     rows, columns = matrix.shape
     if columns == known[0] != known[1]:
         raise ValueError(
@@ -168,8 +241,6 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
         starts, stops = matrix.indptr[ids], matrix.indptr[ids + 1]
         if (starts < 0).any() or (stops < starts).any() or (stops > min(len(matrix.indices), len(matrix.data))).any():
             raise ValueError(f"{name} is not a valid CSR matrix: indptr does not rise, or ends beyond its indices")
-        if matrix.dtype == np.float16:  # which scipy does not index
-            matrix = type(matrix)((matrix.data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
         matrix = matrix[ids]
     else:
         raise ValueError(
@@ -183,5 +254,5 @@ def pairs(matrix: Matrix) -> Counts:
     """Where a matrix has entries, in order of columns within a row: what ``topk`` takes to exclude."""
     if not matrix.has_sorted_indices:
         matrix = matrix.sorted_indices()
-    indptr = matrix.indptr.astype(np.int64, copy=False)
-    return Counts(indptr, matrix.indices.astype(np.int32, copy=False), matrix.data, matrix.shape)
+    indptr = np.ascontiguousarray(matrix.indptr, dtype=np.int64)
+    return Counts(indptr, np.ascontiguousarray(matrix.indices, dtype=np.int32), matrix.data, matrix.shape)

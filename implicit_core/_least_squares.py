@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
-from implicit_core._checks import check_count, check_number, check_positive
+from implicit_core._checks import check_count, check_number, check_positive, check_threads
 from implicit_core._kernels import Kernels, split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, entry_at, to_counts
 
 PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
+STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
 
@@ -120,6 +121,7 @@ def solve(
 ) -> None:
     """Solve for all rows of ``X`` in place, in pieces between which the interpreter can act on signals."""
     rows, factors = X.shape
+    cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * factors)
     if cg_steps is None:
         flop = factors * factors * (counts.indptr[-1] + rows * factors / 3)
     else:
@@ -155,6 +157,7 @@ def half_step(
         Shapes or types do not go together.
     """
     objective = Objective.of(regularization, 1.0, unobserved_weight, regularization_exponent)
+    check_threads(num_threads)
     counts = _checked(kernels, objective, Cui, X, Y)
     if cg_steps is not None:
         check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
@@ -174,7 +177,8 @@ def calculate_loss(
     kernels: Kernels, Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0
 ) -> float:
     """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
-    objective = Objective(regularization)
+    check_threads(num_threads)
+    objective = Objective.of(regularization)
     counts = _checked(kernels, objective, Cui, X, Y)
     X, Y = kernels.as_factors(X), kernels.as_factors(Y)
     grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)

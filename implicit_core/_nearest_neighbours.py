@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
 from tqdm.auto import tqdm
 
-from implicit_core._checks import check_count
+from implicit_core._checks import check_count, check_size, check_threads
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core.cpu import kernels
-from implicit_core.utils import check_columns, check_csr, check_real, finite_float64, to_counts
+from implicit_core.utils import check_columns, check_csr, check_real, finite_float64, real_array, to_counts
 
 PIECE_WORK = 2e8  #: multiplications per thread between two chances to interrupt
 PIECE_RESULTS = 2**22  #: bound on the results of a piece, which are copied to where they belong
@@ -53,6 +53,7 @@ def all_pairs_knn(users: Matrix, K: int = 100, num_threads: int = 0, show_progre
         K is less than 1.
     """
     K = check_count(K, "K", 1)
+    check_threads(num_threads)
     matrix = finite_float64(check_csr(users, "users"), "users")
     n = matrix.shape[1]
     by_user, by_item = to_counts(matrix), to_counts(matrix.T.tocsr())
@@ -130,20 +131,30 @@ class NearestNeighboursScorer:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             The arrays contradict each other, or hold an unknown item.
         """
-        indices, values = np.asarray(user_indices), np.asarray(user_data)
-        start, stop = (int(position) for position in np.asarray(user_indptr)[:2])
+        indptr, indices, values = (
+            _vector(array, name, kinds)
+            for array, name, kinds in (
+                (user_indptr, "user_indptr", "iu"),
+                (user_indices, "user_indices", "iu"),
+                (user_data, "user_data", "biuf"),
+            )
+        )
+        if len(indptr) < 2:
+            raise ValueError(f"user_indptr must hold the start and the end of the first row, got {indptr}")
+        start, stop = indptr[:2].tolist()
         if not 0 <= start <= stop <= min(len(indices), len(values)):
             raise ValueError(
                 f"user_indptr must rise within the {len(indices)} indices and {len(values)} values, got {start}, {stop}"
             )
         indices = indices[start:stop]
         check_columns(indices, self._counts.shape[1], "user_indices")
-        indptr = np.array([0, stop - start], dtype=np.int64)
-        row = Counts(indptr, indices.astype(np.int32), values[start:stop], (1, self._counts.shape[1]))
-        ids, scores = self.rank(row, check_count(K, "K"), exclude_liked=remove_own_likes)
+        row = Counts(
+            np.array([0, stop - start]), indices.astype(np.int32), values[start:stop], (1, self._counts.shape[1])
+        )
+        ids, scores = self.rank(row, check_size(K, "K"), exclude_liked=remove_own_likes)
         return ids[0, ids[0] >= 0], scores[0, ids[0] >= 0]
 
     def rank(self, liked: Counts, k: int, **options: Any) -> tuple[Ids, Scores]:
@@ -152,6 +163,14 @@ class NearestNeighboursScorer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.similarity,)
+
+
+def _vector(values: ArrayLike, name: str, kinds: str) -> NDArray[Any]:
+    """An array with one dimension and a type of one of these kinds, which an empty one need not have."""
+    array = real_array(values, name)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
+        raise ValueError(f"{name} must be one-dimensional, got {array.dtype} values of shape {array.shape}")
+    return array if array.size else array.astype(np.int64)
 
 
 def rank(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 
-from implicit_core.utils import check_real
+from implicit_core._checks import check_number
+from implicit_core.utils import ModelFitError, check_coo
 
 
 def tfidf_weight(X: Any) -> coo_matrix:
@@ -35,8 +36,7 @@ def tfidf_weight(X: Any) -> coo_matrix:
     X = _floats(X)
     if not (X.data >= 0).all():
         raise ValueError("tfidf_weight takes the square root of each value, so they must be at least 0")
-    X.data = np.sqrt(X.data) * _idf(X)[X.col]
-    return X
+    return _weighted(X, np.sqrt(X.data))
 
 
 def normalize(X: Any) -> coo_matrix:
@@ -78,26 +78,46 @@ def bm25_weight(X: Any, K1: float = 100, B: float = 0.8) -> coo_matrix:
     -------
     weighted : coo_matrix of float64, of the same shape
 
+    Raises
+    ------
+    TypeError, ValueError
+        K1 is negative, B lies outside 0 … 1, or a value or a weight is not finite.
+
     Notes
     -----
     S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 and beyond", 2009.
     """
-    X = _floats(X)
-    lengths = np.bincount(X.row, X.data, minlength=X.shape[0])
-    scale = K1 * (1 - B + B * lengths / (lengths.mean() or 1)) if len(lengths) else lengths
-    denominator = scale[X.row] + X.data
-    denominator[denominator == 0] = 1  # then the value is 0 too, unless K1 is not positive
-    X.data = X.data * (K1 + 1) / denominator * _idf(X)[X.col]
-    return X
+    K1, B, X = check_number(K1, "K1", 0), check_number(B, "B", 0), _floats(X)
+    if B > 1:
+        raise ValueError(f"B must lie between 0 and 1, got {B}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.bincount(X.row, X.data, minlength=X.shape[0])
+        scale = K1 * (1 - B + B * lengths / (lengths.mean() or 1)) if len(lengths) else lengths
+        denominator = scale[X.row] + X.data
+        denominator[denominator == 0] = 1
+        return _weighted(X, X.data * (K1 + 1) / denominator)
 
 
 def _floats(X: Any) -> coo_matrix:
     """A new COO matrix of float64; its index arrays may be shared."""
-    X = coo_matrix(X)
-    check_real(X.data, "X")
+    X = check_coo(X, "X")
     if not np.isfinite(X.data).all():
         raise ValueError(f"X must hold finite values, got {X.data[~np.isfinite(X.data)][0]}")
     return coo_matrix((X.data.astype(np.float64), (X.row, X.col)), shape=X.shape)
+
+
+def _weighted(X: coo_matrix, frequencies: NDArray[np.float64]) -> coo_matrix:
+    """The matrix of frequencies · idf.
+
+    Raises
+    ------
+    ModelFitError
+        A product is infinite or no number.
+    """
+    X.data = frequencies * _idf(X)[X.col]
+    if not np.isfinite(X.data).all():
+        raise ModelFitError("X holds values whose weights are not finite; scale them down")
+    return X
 
 
 def _idf(X: coo_matrix) -> NDArray[np.float64]:

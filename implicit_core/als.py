@@ -17,7 +17,16 @@ from tqdm.auto import tqdm
 
 from implicit_core import _arrays
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import aligned_rows, as_rows, check_count, check_ids, check_positive
+from implicit_core._checks import (
+    aligned_rows,
+    as_dtype,
+    as_rows,
+    check_count,
+    check_dtype,
+    check_ids,
+    check_positive,
+    is_one,
+)
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
@@ -27,8 +36,6 @@ from implicit_core.recommender_base import ModelFitError
 from implicit_core.utils import check_csr, check_random_state, one_blas_thread, to_counts, to_csr
 
 log = logging.getLogger("implicit_core")
-
-MOST_STEPS = 2**31 - 1  #: of conjugate gradient, which ends by itself long before
 
 
 class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
@@ -81,6 +88,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     random_state : int, Generator, RandomState, SeedSequence or None
         Seed of the initial factors.
     cg_steps : int, default 3
+        More than ten per factor are no use, and not taken.
     unobserved_weight : float, optional
         w above, greater than 0, since without it the same score for every pair would do best. Values must not be
         negative then. Default: the loss of Hu et al. (2008).
@@ -150,7 +158,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.factors = factors
         self.regularization = regularization
         self.alpha = alpha
-        self.dtype = np.dtype(dtype)
+        self.dtype = as_dtype(dtype)
         self.use_native = use_native
         self.use_cg = use_cg
         self.iterations = iterations
@@ -368,6 +376,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         """
         items, objective = self._factors("item_factors"), self._objective()
         (itemid,) = check_ids([itemid], len(items), "itemid").tolist()
+        (userid,) = check_ids([userid], np.iinfo(np.int64).max, "userid").tolist()
         matrix = to_csr(as_rows(user_items), "user_items")
         if 1 < matrix.shape[0] >= len(self._factors("user_factors")):
             check_ids([userid], matrix.shape[0], "userid")
@@ -396,15 +405,13 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_count(self.factors, "factors", 1)
+        check_count(self.factors, "factors", 1, np.iinfo(np.int32).max)
         check_count(self.iterations, "iterations")
-        check_count(self.cg_steps, "cg_steps", 1, MOST_STEPS)
+        check_count(self.cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
         if self.init_scale is not None:
             check_positive(self.init_scale, "init_scale")
         self._objective()
-        self.dtype = np.dtype(self.dtype)
-        if self.dtype not in ((np.float32, np.float16) if self.device == "gpu" else (np.float32, np.float64)):
-            raise TypeError(f"dtype must be float32 or float64, or float16 on a GPU, got {self.dtype}")
+        self.dtype = check_dtype(self.dtype, ("float32", "float64") if self.device == "cpu" else ("float32", "float16"))
 
     def _initialize(self, random: np.random.Generator, users: int, items: int) -> None:
         """Make the factors that are missing, once it is sure that those which are there will do."""
@@ -472,12 +479,12 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     ) -> Factors:
         self._check_parameters()
         rows = self._aligned(
-            to_csr(as_rows(matrix) if np.ndim(ids) == 0 else matrix, names[0]), ids, side, other, names
+            to_csr(as_rows(matrix) if is_one(ids, names[1]) else matrix, names[0]), ids, side, other, names
         )
         X = self._kernels.zeros(rows.shape[0], self._factors(other).shape[1], self.dtype)
         counts = to_counts(self._objective().confidences(rows, names[0]))
         self._solve(counts, X, other, None)
-        return X[0] if np.ndim(ids) == 0 else X
+        return X[0] if is_one(ids, names[1]) else X
 
     def _partial_fit(
         self,
@@ -487,7 +494,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         other: str,
         names: tuple[str, str],
     ) -> None:
-        if np.ndim(ids) != 1:
+        if is_one(ids, names[1]):
             raise TypeError(f"{names[1]} must be a sequence of ids, got {ids!r}")
         ids = check_ids(ids, np.iinfo(np.int32).max, names[1])
         self._check_parameters()

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import check_count, check_number
+from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._typing import Counts, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
@@ -96,7 +96,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         self.factors = factors
         self.learning_rate = learning_rate
         self.regularization = regularization
-        self.dtype = np.dtype(dtype)
+        self.dtype = as_dtype(dtype)
         self.iterations = iterations
         self.verify_negative_samples = verify_negative_samples
         self.random_state = random_state
@@ -192,13 +192,11 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_count(self.factors, "factors", 1)
+        check_count(self.factors, "factors", 1, np.iinfo(np.int32).max)
         check_count(self.iterations, "iterations")
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
-        self.dtype = np.dtype(self.dtype)
-        if self.dtype not in ((np.float32,) if self.device == "gpu" else (np.float32, np.float64)):
-            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.dtype = check_dtype(self.dtype, ("float32", "float64") if self.device == "cpu" else ("float32",))
 
     def _initialize(self, random: np.random.Generator, counts: Counts) -> None:
         """Make the factors that are missing: zero for who has no entry, and the column of ones of the users."""

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from implicit_core._checks import check_count, check_number
+from implicit_core._checks import check_count, check_number, check_threads
 from implicit_core._typing import Ids, Matrix
 from implicit_core.cpu import kernels
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import check_random_state, check_sparse, check_structure, to_counts
+from implicit_core.utils import as_csr, check_coo, check_random_state, check_sparse, to_counts
 
 __all__ = [
     "AUC_at_k",
@@ -75,8 +75,8 @@ def train_test_split(
     Returns
     -------
     train, test : csr_matrix
-        Of the shape and type of ``ratings``. Entries of the same cell are added up. Entries of ``test`` that are not
-        positive are left out; ``train`` keeps its own.
+        Of the shape and type of ``ratings``, float32 for float16. Entries of the same cell are added up. Entries of
+        ``test`` that are not positive are left out; ``train`` keeps its own.
 
     Raises
     ------
@@ -89,10 +89,10 @@ def train_test_split(
     check_sparse(ratings, "ratings")
     random = check_random_state(random_state)
     if ratings.format == "csr":
-        check_structure(ratings, "ratings")
+        ratings = as_csr(ratings, "ratings")
         train, test = _split(ratings, _draw(random, int(ratings.indptr[-1]), share))
     else:
-        entries = ratings.tocoo()
+        entries = check_coo(ratings, "ratings")
         in_train = _draw(random, len(entries.data), share)
         train, test = _entries(entries, in_train), _entries(entries, ~in_train)
     if test.nnz and not test.data.min() > 0:
@@ -122,7 +122,8 @@ def leave_k_out_split(
     Returns
     -------
     train, test : csr_matrix
-        Of the shape and type of ``ratings``, which is their sum. Entries of the same cell are added up beforehand.
+        Of the shape and type of ``ratings`` (float32 for float16), which is their sum. Entries of the same cell are
+        added up beforehand.
 
     Raises
     ------
@@ -136,6 +137,7 @@ def leave_k_out_split(
     random = check_random_state(random_state)
     indptr = matrix.indptr.astype(np.int64, copy=False)
     users = np.flatnonzero(np.diff(indptr) >= K + 2)
+    K = K if len(users) else 0
     if train_only_size > 0:
         reserved = max(1, int(len(users) * train_only_size))
         users = np.sort(random.permutation(users)[reserved:])
@@ -190,9 +192,7 @@ def _entries(matrix: sparse.coo_matrix, chosen: NDArray[np.bool_]) -> sparse.csr
 
 def _canonical(matrix: Any, name: str) -> Matrix:
     """A sparse matrix as CSR with rising columns and one entry per cell; the matrix given does not change."""
-    check_sparse(matrix, name)
-    csr: Matrix = matrix.tocsr()
-    check_structure(csr, name)
+    csr = as_csr(matrix, name)
     if not csr.has_canonical_format:
         csr = csr.copy()
         csr.sum_duplicates()
@@ -308,9 +308,9 @@ def ranking_metrics_at_k(
         model returned another number of rows than it was given ids.
     """
     K = check_count(K, "K", 1)
+    check_threads(num_threads)
     test = to_counts(_canonical(test_user_items, "test_user_items"))
-    check_sparse(train_user_items, "train_user_items")
-    train = sparse.csr_matrix(train_user_items)
+    train = sparse.csr_matrix(as_csr(train_user_items, "train_user_items"))
     sizes = np.diff(test.indptr)
     users = np.flatnonzero(sizes)
     if len(users) and users[-1] >= train.shape[0]:
@@ -357,7 +357,10 @@ def _batches(model: Recommender, users: int, K: int) -> Iterator[slice]:
 
 def _check_ranked(ranked: Any, n: int, K: int) -> Ids:
     """What a model returned as ids, as an array of at most K columns."""
-    ids: Ids = np.asarray(ranked)
+    try:
+        ids: Ids = np.asarray(ranked)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"recommend must return an array of ids, got {type(ranked).__name__}: {error}") from error
     if ids.ndim != 2 or len(ids) != n:
         raise ValueError(f"recommend must return ids of shape ({n}, {K}) for {n} userids, got shape {ids.shape}")
     if ids.size and ids.dtype.kind not in "iu":

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from implicit_core._arrays import LMF_RUN
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import check_count, check_number
+from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
@@ -111,7 +111,7 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         self.factors = factors
         self.learning_rate = learning_rate
         self.regularization = regularization
-        self.dtype = np.dtype(dtype)
+        self.dtype = as_dtype(dtype)
         self.iterations = iterations
         self.neg_prop = neg_prop
         self.random_state = random_state
@@ -195,14 +195,12 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_count(self.factors, "factors", 1)
+        check_count(self.factors, "factors", 1, np.iinfo(np.int32).max)
         check_count(self.iterations, "iterations")
         check_count(self.neg_prop, "neg_prop", 0, np.iinfo(np.int32).max)
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
-        self.dtype = np.dtype(self.dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.dtype = check_dtype(self.dtype)
 
     def _weights(self, matrix: Matrix) -> Counts:
         counts = to_counts(matrix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from implicit_core._arrays import ZERO_NORM
-from implicit_core._checks import aligned_rows, as_ids, as_rows, check_count, check_one_or_many, check_selection, pairs
+from implicit_core._checks import (
+    aligned_rows,
+    as_ids,
+    as_rows,
+    check_count,
+    check_one_or_many,
+    check_selection,
+    check_size,
+    check_threads,
+    is_one,
+    pairs,
+)
 from implicit_core._devices import choose_device, class_for, kernels_of, refusal
 from implicit_core._files import (
     check_finite_entry,
@@ -24,7 +34,7 @@ from implicit_core._files import (
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import all_finite, to_csr
+from implicit_core.utils import all_finite, real_matrix, to_csr
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -123,8 +133,8 @@ class MatrixFactorizationBase(RecommenderBase):
         items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         users, item_factors = self._factors("user_factors"), self._factors("item_factors")
-        N = check_count(N, "N")
-        scalar = np.ndim(userid) == 0
+        N = check_size(N, "N")
+        scalar = is_one(userid, "userid")
         userids = as_ids(userid, "userid") if recalculate_user else check_one_or_many(userid, len(users), "userid")
         liked: Any = None
         if filter_already_liked_items or recalculate_user:
@@ -185,7 +195,7 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = self._factors("user_factors")
         ids = check_one_or_many(userid, len(factors), "userid")
         only, drop = check_selection(users, filter_users, len(factors), ("users", "filter_users"))
-        scalar = np.ndim(userid) == 0
+        scalar = is_one(userid, "userid")
 
         def queries(rows: slice) -> Factors:
             return self._kernels.take(factors, ids[rows])
@@ -214,7 +224,7 @@ class MatrixFactorizationBase(RecommenderBase):
         items: ArrayLike | None,
     ) -> tuple[Ids, Scores]:
         factors = self._factors("item_factors")
-        scalar = np.ndim(itemid) == 0
+        scalar = is_one(itemid, "itemid")
         if recalculate_item:
             if item_users is None:
                 raise ValueError("recalculate_item needs item_users, a row of users for each itemid; got None")
@@ -242,7 +252,7 @@ class MatrixFactorizationBase(RecommenderBase):
     def _rows_of(self, side: str, ids: Any) -> Factors:
         factors = self._factors(f"{side}_factors")
         rows = self._kernels.take(factors, check_one_or_many(ids, len(factors), f"{side}id"))
-        return rows[0] if np.ndim(ids) == 0 else rows
+        return rows[0] if is_one(ids, f"{side}id") else rows
 
     def _get_similarity_score(
         self, factor: Factors, norm: Any, factors: Factors, norms: Any, N: int, filter_items: ArrayLike | None = None
@@ -369,7 +379,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _check_parameters(self) -> None:
         """Raise TypeError or ValueError for a parameter of the wrong kind or out of range."""
-        check_count(self.num_threads, "num_threads", -sys.maxsize)
+        check_threads(self.num_threads)
         if self.device == "gpu" and (lacking := self._not_on_gpu(vars(self))):
             raise ValueError(f"this model is on the GPU, which does not offer {lacking}; to_cpu() gives it on the CPU")
 
@@ -392,9 +402,10 @@ class MatrixFactorizationBase(RecommenderBase):
         factors = getattr(self, side)
         if factors is None:
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit or load first")
-        if np.ndim(factors) != 2:
+        on_device = self.device == "gpu" and hasattr(factors, "__cuda_array_interface__")
+        if on_device and np.ndim(factors) != 2:
             raise ValueError(f"{side} must have two dimensions, got shape {np.shape(factors)}")
-        held = self._kernels.as_factors(factors)
+        held = self._kernels.as_factors(factors if on_device else real_matrix(factors, side))
         if self.device == "gpu" and held is not factors:
             setattr(self, side, held)  # so that they are moved to the device once
         return held
@@ -437,7 +448,8 @@ class MatrixFactorizationBase(RecommenderBase):
                 directions: Factors = vectors / norms_of(self._kernels, vectors)[:, None]
                 return directions
 
-        return self._topk(search, directions, n, scalar, factors, check_count(N, "N"), only, drop, cosine=True)
+        N = check_size(N, "N")
+        return self._topk(search, directions, n, scalar, factors, N, only, drop, cosine=True)
 
     def _topk(
         self,

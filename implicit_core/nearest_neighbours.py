@@ -17,6 +17,8 @@ from implicit_core._checks import (
     check_number,
     check_one_or_many,
     check_selection,
+    check_size,
+    is_one,
     pairs,
 )
 from implicit_core._files import check_finite_entry, check_single_entries, is_mapped, set_state, write_npz
@@ -152,11 +154,10 @@ class ItemItemRecommender(RecommenderBase):
         ModelFitError
             A weight is not finite.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            weighted = self._weighted(vectors)
-        if not np.isfinite(weighted.data).all():
-            raise ModelFitError("the weights of user_items are not finite; scale its values down")
-        return weighted
+        try:
+            return self._weighted(vectors)
+        except ModelFitError as error:
+            raise ModelFitError("the weights of user_items are not finite; scale its values down") from error
 
     def _weighted(self, vectors: coo_matrix) -> coo_matrix:
         return vectors
@@ -172,7 +173,7 @@ class ItemItemRecommender(RecommenderBase):
         items: ArrayLike | None = None,
     ) -> tuple[Ids, Scores]:
         scorer, n = self._fitted()
-        N = check_count(N, "N")
+        N = check_size(N, "N")
         rows: Any = as_rows(user_items)
         if getattr(rows, "format", None) != "csr":
             raise ValueError(f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}")
@@ -183,7 +184,7 @@ class ItemItemRecommender(RecommenderBase):
             scorer,
             pairs(rows),
             N if only is None else len(only),
-            np.ndim(userid) == 0,
+            is_one(userid, "userid"),
             only,
             drop,
             exclude_liked=filter_already_liked_items,
@@ -232,12 +233,12 @@ class ItemItemRecommender(RecommenderBase):
         if recalculate_item:
             raise NotImplementedError(f"{type(self).__name__} cannot recalculate items; call fit")
         scorer, n = self._fitted()
-        N = check_count(N, "N")
+        N = check_size(N, "N")
         ids = check_one_or_many(itemid, n, "itemid")
         only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
         # Who likes one item, once, is recommended its neighbours.
         liked = Counts(np.arange(len(ids) + 1), ids.astype(np.int32), np.ones(len(ids)), (len(ids), n))
-        return self._rank(scorer, liked, N, np.ndim(itemid) == 0, only, drop)
+        return self._rank(scorer, liked, N, is_one(itemid, "itemid"), only, drop)
 
     def similar_users(
         self,
@@ -278,7 +279,7 @@ class ItemItemRecommender(RecommenderBase):
             ``user_items`` is None, as after loading a file of ``implicit``.
         """
         self._fitted()
-        N = check_count(N, "N")
+        N = check_size(N, "N")
         vectors, by_item = self._users_as_vectors()
         n = vectors.shape[0]
         ids = check_one_or_many(userid, n, "userid")
@@ -291,7 +292,7 @@ class ItemItemRecommender(RecommenderBase):
             drop=drop,
             num_threads=self.num_threads,
         )
-        return _trimmed(*found, np.ndim(userid) == 0)
+        return _trimmed(*found, is_one(userid, "userid"))
 
     def _users_as_vectors(self) -> tuple[Matrix, Counts]:
         """Weighted users of unit length, and the same by item."""

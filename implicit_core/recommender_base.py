@@ -8,6 +8,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_core._files import read_npz
@@ -247,7 +248,9 @@ class RecommenderBase(metaclass=ABCMeta):
     def _check_factors(user_factors: Factors, item_factors: Factors) -> None:
         """Raise ModelFitError where factors are NaN or infinite: their sum then is too."""
         for name, factors in (("user", user_factors), ("item", item_factors)):
-            if not abs(factors.sum(dtype="float64")) < float("inf"):
+            with np.errstate(invalid="ignore"):
+                total = abs(factors.sum(dtype=np.float64))
+            if not total < np.inf:
                 raise ModelFitError(
                     f"the {name} factors became NaN or infinite; raise regularization or lower the learning rate, and "
                     "set user_factors and item_factors to None to start anew"

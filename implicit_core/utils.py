@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
+from scipy.sparse import coo_matrix
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -62,10 +64,21 @@ def check_random_state(random_state: Any) -> np.random.Generator:
     ----------
     random_state : None, int, SeedSequence, BitGenerator, Generator or RandomState
         A Generator is returned as it is; a RandomState gives a Generator seeded by its next draw.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none of these, or a negative number.
     """
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
-    return np.random.default_rng(random_state)
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            "random_state must be None, an integer of at least 0, or a Generator, RandomState, BitGenerator or "
+            f"SeedSequence of NumPy, got {random_state!r}"
+        ) from error
 
 
 def augment_inner_product_matrix(factors: Factors) -> tuple[np.floating, Factors]:
@@ -85,7 +98,13 @@ def augment_inner_product_matrix(factors: Factors) -> tuple[np.floating, Factors
         The largest L2 norm of a row.
     augmented : ndarray, shape (items, factors + 1)
         The last column is sqrt(max_norm² − norm²).
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``factors`` are not real numbers, or not two-dimensional.
     """
+    factors = real_matrix(factors, "factors")
     norms = np.linalg.norm(factors, axis=1)
     max_norm = norms.max(initial=0)
     extra = np.sqrt(np.maximum(max_norm**2 - norms**2, 0)).astype(factors.dtype)
@@ -102,9 +121,92 @@ def check_csr(user_items: Any, name: str = "user_items") -> Matrix:
     ValueError
         Not two-dimensional, or index arrays that contradict each other.
     """
-    matrix = to_csr(user_items, name)
-    check_structure(matrix, name)
+    return checked(to_csr(user_items, name), name)
+
+
+def as_csr(matrix: Any, name: str) -> Matrix:
+    """The same without a warning, and with half precision, which SciPy does not support, made single."""
+    check_sparse(matrix, name)
+    check_real(matrix, name)
+    return single(checked(matrix if matrix.format == "csr" else _valid(matrix, name).tocsr(), name))
+
+
+def single(matrix: Matrix) -> Matrix:
+    """A CSR matrix in single precision if it is in half, which SciPy can neither index nor sort."""
+    if matrix.dtype == np.float16:
+        matrix = type(matrix)((matrix.data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
     return matrix
+
+
+def checked(matrix: Matrix, name: str) -> Matrix:
+    """A CSR matrix whose structure a kernel can trust, without what its arrays hold beyond their end."""
+    check_structure(matrix, name)
+    stored = matrix.indptr[-1]
+    if len(matrix.indices) > stored or len(matrix.data) > stored:
+        matrix = type(matrix)((matrix.data[:stored], matrix.indices[:stored], matrix.indptr), shape=matrix.shape)
+    return matrix
+
+
+def _valid(matrix: Any, name: str) -> Any:
+    """A sparse matrix of another format than CSR after a check of what SciPy trusts when it converts one.
+
+    Raises
+    ------
+    ValueError
+        Its arrays contradict each other or its shape.
+    """
+    if matrix.dtype == np.float16:
+        matrix = matrix.astype(np.float32)
+    try:
+        if hasattr(matrix, "check_format"):
+            copy.copy(matrix).check_format(full_check=True)  # of a copy, since it may replace the index arrays
+        elif matrix.format == "coo":
+            return type(matrix)((matrix.data, (matrix.row, matrix.col)), shape=matrix.shape)
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not a valid {type(matrix).__name__}: {error}") from error
+    return matrix
+
+
+def check_coo(matrix: Any, name: str) -> coo_matrix:
+    """A sparse matrix as COO whose structure has been checked, with its entries in the order in which they are stored.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is not sparse, not two-dimensional, or its arrays contradict each other.
+    """
+    check_sparse(matrix, name)
+    check_real(matrix, name)
+    return coo_matrix(as_csr(matrix, name) if matrix.format == "csr" else _valid(matrix, name).tocoo())
+
+
+def real_array(values: Any, name: str) -> NDArray[Any]:
+    """An array of real numbers.
+
+    Raises
+    ------
+    TypeError
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of real numbers, got {type(values).__name__}: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got {type(values).__name__} of {array.dtype}")
+    return array
+
+
+def real_matrix(values: Any, name: str) -> NDArray[Any]:
+    """An array of real numbers with two dimensions.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    array = real_array(values, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions, got shape {array.shape}")
+    return array
 
 
 def check_sparse(matrix: Any, name: str) -> None:
@@ -123,7 +225,7 @@ def to_csr(user_items: Any, name: str) -> Matrix:
     check_sparse(user_items, name)
     if user_items.format != "csr":
         start, kind = time.time(), type(user_items).__name__
-        user_items = user_items.tocsr()
+        user_items = _valid(user_items, name).tocsr()
         warnings.warn(
             f"Method expects CSR input, and was passed {kind} instead. "
             f"Converting to CSR took {time.time() - start:.3g} seconds",
@@ -143,6 +245,7 @@ def stacklevel_of_caller() -> int:
 
 def check_structure(matrix: Matrix, name: str) -> None:
     """Raise ValueError where the arrays of a CSR matrix contradict each other or its shape."""
+    check_arrays(matrix, name)
     indptr, indices, (rows, columns) = matrix.indptr, matrix.indices, matrix.shape
     if len(indptr) != rows + 1 or indptr[0] != 0 or (indptr[1] < 0 if rows == 1 else (indptr[1:] < indptr[:-1]).any()):
         raise ValueError(f"{name} is not a valid CSR matrix: indptr must rise from 0 over {rows + 1} positions")
@@ -152,6 +255,17 @@ def check_structure(matrix: Matrix, name: str) -> None:
             f"and {len(matrix.data)} values"
         )
     check_columns(indices[: indptr[-1]], columns, name)
+
+
+def check_arrays(matrix: Matrix, name: str) -> None:
+    """Raise ValueError unless the arrays of a CSR matrix have one dimension, and its indices are integers."""
+    for part in ("indptr", "indices", "data"):
+        array = getattr(matrix, part)
+        if array.ndim != 1 or (part != "data" and array.dtype.kind not in "iu"):
+            raise ValueError(
+                f"{name} is not a valid CSR matrix: {part} must be one-dimensional"
+                f"{'' if part == 'data' else ' and of integers'}, got {array.dtype} of shape {array.shape}"
+            )
 
 
 def check_columns(indices: NDArray[np.integer], columns: int, name: str) -> None:
@@ -207,8 +321,11 @@ def finite_float64(matrix: Matrix, name: str) -> Matrix:
         A value is NaN or infinite.
     """
     check_real(matrix.data, name)
+    check_width(matrix)
     if matrix.dtype != np.float64:
-        matrix = type(matrix)((matrix.data.astype(np.float64), matrix.indices, matrix.indptr), shape=matrix.shape)
+        with np.errstate(over="ignore"):
+            data = matrix.data.astype(np.float64)
+        matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
@@ -216,7 +333,7 @@ def finite_float64(matrix: Matrix, name: str) -> Matrix:
     return matrix
 
 
-def check_real(values: NDArray[Any], name: str) -> None:
+def check_real(values: NDArray[Any] | Matrix, name: str) -> None:
     """Raise TypeError unless the values are real numbers."""
     if values.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got {values.dtype} values")
@@ -244,6 +361,13 @@ def entry_at(matrix: Matrix, position: int) -> str:
     return f"entry ({row}, {matrix.indices[position]}) is {matrix.data[position]}"
 
 
+def check_width(matrix: Matrix) -> None:
+    """Raise ValueError where a matrix has more columns than the kernels can number."""
+    most = np.iinfo(np.int32).max
+    if matrix.shape[1] > most:
+        raise ValueError(f"a matrix must have at most {most} columns, got {matrix.shape[1]}; number them without gaps")
+
+
 def to_counts(matrix: Matrix) -> Counts:
     """A checked CSR matrix as the kernels take it; shares memory where the types allow it.
 
@@ -252,14 +376,12 @@ def to_counts(matrix: Matrix) -> Counts:
     ValueError
         It has more columns than the kernels can number.
     """
-    most = np.iinfo(np.int32).max
-    if matrix.shape[1] > most:
-        raise ValueError(f"a matrix must have at most {most} columns, got {matrix.shape[1]}; number them without gaps")
+    check_width(matrix)
     stored = matrix.indptr[-1]
     return Counts(
-        matrix.indptr.astype(np.int64, copy=False),
-        matrix.indices[:stored].astype(np.int32, copy=False),
-        matrix.data[:stored],
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+        np.ascontiguousarray(matrix.indices[:stored], dtype=np.int32),
+        np.ascontiguousarray(matrix.data[:stored]),
         matrix.shape,
     )
 

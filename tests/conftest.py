@@ -28,14 +28,14 @@ def run_python():
     The process imports what this one imports, whatever the folder that the tests were started in.
     """
 
-    def run(*arguments, **variables):
+    def run(*arguments, timeout=300, **variables):
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": ""}
         environment |= variables
         command = [sys.executable, *arguments]
         folder = Path(__file__).parent
         return subprocess.run(
-            command, env=environment, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=300
+            command, env=environment, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=timeout
         )
 
     return run

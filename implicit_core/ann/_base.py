@@ -301,6 +301,7 @@ class ApproximateModel(RecommenderBase):
         """Positions of the k nearest vectors for queries of length 1; −1 where there are none."""
 
     def _search_with(self, kind: str, approximate: bool) -> Any:
+        self._check_parameters()
         kernels = self.model._kernels
         if not approximate:
             return kernels

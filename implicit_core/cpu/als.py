@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from implicit_core import _arrays, _least_squares
-from implicit_core._checks import check_ids
+from implicit_core._checks import check_count, check_ids, check_number
 from implicit_core._typing import Factors, Matrix, Policy
 from implicit_core.als import CPUAlternatingLeastSquares as AlternatingLeastSquares
 from implicit_core.cpu import kernels
-from implicit_core.utils import check_csr, confidences, to_counts
+from implicit_core.utils import ModelFitError, check_csr, confidences, real_matrix, to_counts
 
 __all__ = [
     "AlternatingLeastSquares",
@@ -69,6 +69,7 @@ def least_squares_cg(
     num_threads : int, default 0
     cg_steps : int, default 3
     """
+    check_count(cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
     _least_squares.half_step(kernels, Cui, X, Y, regularization, num_threads, cg_steps=cg_steps)
 
 
@@ -94,6 +95,9 @@ def user_linear_equation(
     b : ndarray, shape (n_factors,)
     """
     counts = to_counts(confidences(check_csr(Cui, "Cui"), 1.0, "Cui"))
+    Y, YtY = real_matrix(Y, "Y"), real_matrix(YtY, "YtY")
+    check_number(regularization, "regularization", 0)
+    check_count(n_factors, "n_factors", 1)
     if np.shape(Y) != (counts.shape[1], n_factors) or np.shape(YtY) != (n_factors, n_factors):
         raise ValueError(
             f"with n_factors={n_factors}, Y must have shape {(counts.shape[1], n_factors)} and YtY "
@@ -105,7 +109,11 @@ def user_linear_equation(
 
 def user_factor(Y: Factors, YtY: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int) -> Factors:
     """Solve the linear system of user ``u``; parameters as in :func:`user_linear_equation`."""
-    return np.linalg.solve(*user_linear_equation(Y, YtY, Cui, u, regularization, n_factors))
+    A, b = user_linear_equation(Y, YtY, Cui, u, regularization, n_factors)
+    try:
+        return np.linalg.solve(A, b)
+    except np.linalg.LinAlgError as error:
+        raise ModelFitError.not_positive_definite(u) from error
 
 
 def item_factor(X: Factors, XtX: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int) -> Factors:

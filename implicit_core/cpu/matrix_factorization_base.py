@@ -29,10 +29,14 @@ def _filter_items_from_sparse_matrix(items: ArrayLike, query_items: Matrix) -> M
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         ``items`` is empty or does not ascend, or the matrix contradicts itself.
     """
-    ids, matrix = np.asarray(items), check_csr(query_items, "query_items")
+    matrix = check_csr(query_items, "query_items")
+    try:
+        ids = np.asarray(items)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"items must be a sequence of one or more ascending ids, got {items!r}") from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) == 0 or (ids[1:] < ids[:-1]).any():
         raise ValueError(f"items must be a sequence of one or more ascending ids, got {items!r}; sort them first")
     stored = matrix.indptr[-1]

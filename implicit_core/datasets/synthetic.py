@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,14 +78,29 @@ def make_implicit(
 
     Raises
     ------
-    ValueError
-        A parameter is out of its range.
+    TypeError, ValueError
+        A parameter is of the wrong kind or out of its range.
 
     Notes
     -----
     The result takes 8 bytes an entry; 100 to 200 MB come on top while it is made, whatever the number of entries.
     """
+    counts: dict[str, Any] = {"users": users, "items": items, "entries": entries, "groups": groups}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral):
+            raise TypeError(f"{name} must be an integer, got {count!r}")
     _check_shape(users, items, entries, groups)
+    reals: dict[str, Any] = {
+        "affinity": affinity,
+        "popularity_exponent": popularity_exponent,
+        "popularity_offset": popularity_offset,
+        "activity_sigma": activity_sigma,
+        "count_median": count_median,
+        "count_sigma": count_sigma,
+    }
+    for name, real in reals.items():
+        if not isinstance(real, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {real!r}")
     if not 0 <= affinity <= 1:
         raise ValueError(f"affinity must lie in 0..1, got {affinity}")
     if not 0 < count_median < np.inf:
@@ -97,7 +114,11 @@ def make_implicit(
         if not 0 <= value < np.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")
 
-    rng = np.random.default_rng(random_state)
+    try:
+        rng = np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        text = f"random_state must be None, an integer of at least 0 or a Generator, got {random_state!r}"
+        raise type(error)(text) from error
     ranks = np.arange(1, items + 1)
     popularity = ((ranks + popularity_offset) / (1 + popularity_offset)) ** -popularity_exponent
     # A steep law underflows, and an item of weight 0 could never be drawn, even by a user who has all others.
@@ -153,8 +174,8 @@ def lastfm_shaped(*, random_state: Seed = 0) -> csr_matrix:
 
 
 def _check_shape(users: int, items: int, entries: int, groups: int) -> None:
-    if users < 1 or not 1 <= items <= np.iinfo(np.int32).max:
-        raise ValueError(f"users and items must be at least 1, items at most 2**31 - 1, got {users} and {items}")
+    if not (1 <= users <= np.iinfo(np.int32).max and 1 <= items <= np.iinfo(np.int32).max):
+        raise ValueError(f"users and items must be at least 1 and at most 2**31 - 1, got {users} and {items}")
     if not 0 <= entries <= users * items:
         raise ValueError(f"entries must lie in 0..users * items ({users * items}), got {entries}")
     if not 1 <= groups <= items:

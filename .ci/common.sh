@@ -38,7 +38,7 @@ build_and_test() { # NAME TEST...: build the copy as the environment variables s
     shift
     copy_source "$work/$name-src"
     venv "$name" "$work/$name-src[test]"
-    "$work/$name/bin/pytest" -q "$@"
+    "$work/$name/bin/pytest" -q -n auto "$@"
 }
 
 sanitized() { # COMMAND...: run with the run-time of gcc's sanitizers; libstdc++ goes along for its exceptions
@@ -51,5 +51,5 @@ test_sanitized() { # NAME TEST...: the same as build_and_test with AddressSaniti
     shift
     copy_source "$work/$name-src"
     IMPLICIT_CORE_DEBUG=1 IMPLICIT_CORE_SANITIZE=address,undefined venv "$name" "$work/$name-src[test]"
-    sanitized "$work/$name/bin/python" "$work/$name/bin/pytest" -q "$@"
+    sanitized "$work/$name/bin/python" "$work/$name/bin/pytest" -q -n auto "$@"
 }

@@ -73,7 +73,7 @@ for _name, _value in vars(_suite).items():
         globals().setdefault(_name, _value)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[m for m in MODELS if ON_DEVICE or EVERYTHING or m != "als-float16"])
 def name(request, cupy):
     return request.param
 

@@ -46,7 +46,7 @@ extensions = [
 ]
 
 setup(
-    options={"build": {"build_base": BUILD}},
+    options={"build": {"build_base": BUILD}, "build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         extensions,
         build_dir=BUILD,

@@ -22,6 +22,11 @@ from implicit_core.utils import ModelLoadError, all_finite
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line
 LOCAL_HEADER = 30  #: bytes of the header of a member, without its name and extra fields
 END_RECORD = 22  #: bytes of the end of an archive, without its comment
+HEADER_LENGTHS = {(1, 0): "<H", (2, 0): "<I"}  #: how formats of arrays store the length of their header
+PLAIN_HEADER = re.compile(
+    rb"\{'descr': '([<>|]?[a-zA-Z]\d*)', 'fortran_order': (True|False), 'shape': \(((?:\d+, ?)*\d*)\), \} *\n"
+)
+COPIED = 2**20  #: bytes of an array that are read at once
 PADDING_FIELD = 0xD935  #: the extra field by which Android's zipalign pads too
 FORMAT_VERSION = 1  #: 0 are files of implicit
 VERSION_ENTRY = "format_version"
@@ -183,24 +188,31 @@ def _member(stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo
         raise ValueError(f"{member.filename} has not the size that its header says")
     if mmap and shape and size:
         return _mapped(stream, member, start, shape, fortran, dtype)
+    content = np.empty(size, np.uint8)
     with archive.open(member) as entry:
-        array: NDArray[Any] = np.lib.format.read_array(entry, allow_pickle=False)
-        return array
+        entry.seek(start)
+        for begin in range(0, size, COPIED):
+            chunk = content[begin : begin + COPIED]
+            chunk[:] = np.frombuffer(entry.read(len(chunk)), np.uint8)
+        entry.read(1)  # the end, where zipfile compares the check sum
+    return content.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether columns come first, and type, as the header of an array says."""
+    """Shape, whether columns come first, and type, as the header of an array says.
+
+    NumPy would have Python compile it, which hostile text can exhaust, and which Python 3.11 does wrong in threads.
+    """
     version = np.lib.format.read_magic(entry)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
+    if version not in HEADER_LENGTHS:
         raise ValueError(f"it holds an array of format {version}")
-    try:
-        return read_header(entry)
-    except MemoryError as error:  # of Python's parser, for an expression too deep
-        raise ValueError("it holds an array whose header cannot be read") from error
+    length = struct.Struct(HEADER_LENGTHS[version])
+    text = entry.read(*length.unpack(entry.read(length.size)))
+    header = PLAIN_HEADER.fullmatch(text)
+    if header is None:
+        raise ValueError(f"it holds an array whose header {text[:80]!r} cannot be read")
+    dtype, fortran, shape = (part.decode() for part in header.groups())
+    return tuple(int(extent) for extent in re.findall(r"\d+", shape)), fortran == "True", np.dtype(dtype)
 
 
 def _mapped(

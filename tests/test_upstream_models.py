@@ -27,6 +27,7 @@ CLASSES = {
     "bpr": (implicit_core.cpu.bpr.BayesianPersonalizedRanking, implicit.cpu.bpr.BayesianPersonalizedRanking, 1),
     "lmf": (implicit_core.cpu.lmf.LogisticMatrixFactorization, implicit.cpu.lmf.LogisticMatrixFactorization, 2),
 }
+pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -28,9 +28,6 @@ def entries(values: NDArray[np.floating], policy: Policy) -> tuple[NDArray[np.fl
     return (c, c) if policy.observed else (np.abs(c) - 1, np.maximum(c, 0))
 
 
-SPEED = 1.0  #: how fast the device is, roughly, in units of a CPU
-
-
 def is_array(array: Any) -> bool:
     """Whether it is an array that the device takes."""
     return isinstance(array, np.ndarray)

@@ -41,8 +41,6 @@ class Kernels(Search, Protocol):
     matrix that ``to_device`` gave saves ``least_squares``, ``stored_error`` and ``bpr_epoch`` the transfer.
     """
 
-    SPEED: float
-
     def is_array(self, array: Any) -> bool: ...
 
     def check_room(self, counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None: ...

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
 from implicit_core._checks import check_count, check_number, check_positive, check_threads
-from implicit_core._kernels import Kernels, split_rows
+from implicit_core._kernels import Kernels
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 from implicit_core.utils import check_csr, confidences, entry_at, to_counts
 
-PIECE_FLOP = 2e9  #: work of a call of the kernel: well under a second, so that Ctrl-C and progress get their turn
 STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
@@ -119,20 +118,14 @@ def solve(
     cg_steps: int | None,
     num_threads: int,
 ) -> None:
-    """Solve for all rows of ``X`` in place, in pieces between which the interpreter can act on signals."""
-    rows, factors = X.shape
-    cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * factors)
-    if cg_steps is None:
-        flop = factors * factors * (counts.indptr[-1] + rows * factors / 3)
-    else:
-        flop = 4 * factors * (cg_steps + 1) * (counts.indptr[-1] + rows * factors / 2)
+    """Solve for all rows of ``X`` in place."""
+    cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
     # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
     ridge = objective.ridge(counts, len(Y))
     diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
-    gram = objective.weight * gram
-    pieces = split_rows(counts.indptr, slice(None), factors / 2, int(flop / (PIECE_FLOP * kernels.SPEED)) + 1)
-    for start, stop in zip(pieces[:-1].tolist(), pieces[1:].tolist(), strict=True):
-        kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(start, stop), num_threads)
+    kernels.least_squares(
+        counts, X, Y, objective.weight * gram, diag, objective.policy, cg_steps, slice(None), num_threads
+    )
 
 
 def half_step(

@@ -10,7 +10,6 @@ import pytest
 from scipy import sparse
 
 import implicit_core.cpu.als
-from implicit_core import _least_squares
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import kernels
 from implicit_core.cpu.als import calculate_loss, least_squares, least_squares_cg
@@ -340,7 +339,7 @@ def test_a_partial_fit_has_the_same_bits_for_any_number_of_threads(dtype, monkey
 def test_the_work_of_a_half_step_in_pieces_gives_the_same_bits(monkeypatch, use_cg):
     matrix = as_csr(stored(700, 300))
     whole = fitted(matrix, use_cg=use_cg)
-    monkeypatch.setattr(_least_squares, "PIECE_FLOP", 1e4)
+    monkeypatch.setattr(kernels, "PIECE_FLOP", 1e4)
     assert_same_factors(whole, fitted(matrix, use_cg=use_cg))
 
 

@@ -10,7 +10,6 @@ import pytest
 from scipy import sparse
 
 import implicit_core.cpu.als
-from implicit_core import _least_squares
 from implicit_core._typing import Policy
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import kernels
@@ -221,7 +220,7 @@ def test_the_factors_have_the_same_bits_for_any_number_of_threads_and_pieces(mon
         fitted(matrix, factors=19, use_cg=use_cg, dtype=dtype, num_threads=threads, init_scale=0.1, **loss)
         for threads in (1, 2, 3, 4)
     ]
-    monkeypatch.setattr(_least_squares, "PIECE_FLOP", 1e4)
+    monkeypatch.setattr(kernels, "PIECE_FLOP", 1e4)
     models.append(fitted(matrix, factors=19, use_cg=use_cg, dtype=dtype, init_scale=0.1, **loss))
     for model in models[1:]:
         assert_same_factors(models[0], model)

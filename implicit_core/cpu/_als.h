@@ -42,6 +42,10 @@ template <class T> struct Fixed {
         return i < first_of_last ? Y.slice(i * factors, width) : last.slice((i - first_of_last) * factors, width);
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
+    void prefetch(std::ptrdiff_t start, std::ptrdiff_t stop) const {
+        for (std::ptrdiff_t j = start * factors; j < stop * factors; j += 64 / sizeof(T))
+            __builtin_prefetch(Y.data + j, 0, 2);
+    }
 };
 
 // The stored entries of the row being solved.
@@ -64,11 +68,11 @@ struct Stream {
     static constexpr std::ptrdiff_t AHEAD = 12;      // entries between asking and use in a row that does not stay
 
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
-        for (; next < stop; ++next)
-            for (std::ptrdiff_t j = 0; j < fixed.factors; j += 64 / sizeof(T))
-                __builtin_prefetch(fixed.Y.data + *next * fixed.factors + j, 0, 2);
+        for (; next < stop; ++next) fixed.prefetch(*next, std::ptrdiff_t(*next) + 1);
     }
 };
+
+constexpr std::ptrdiff_t LONG_BYTES = 2 * Stream::BYTES; // of Y, which the entries of a long row take more of
 
 template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
     using V = Vec<Set, T>;
@@ -99,18 +103,23 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out
     }
 }
 
-// out = A v, or A v - b. Entries go in groups: each y is read once for its product with v and for the update. F is the
-// width where that is known when this is compiled, so that `out` can stay in registers, or else 0.
+// out = (G + ridge I) v.
+template <class Set, class T>
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out) {
+    using V = Vec<Set, T>;
+    std::ptrdiff_t column = 0;
+    for (; column + 4 * V::LANES <= fixed.width; column += 4 * V::LANES)
+        apply_gram<Set, 4>(fixed, ridge, v, out, column);
+    for (; column < fixed.width; column += V::LANES) apply_gram<Set, 1>(fixed, ridge, v, out, column);
+}
+
+// out += sum_k w_k (y_k . v) y_k, less b. Entries go in groups: each y is read once for its product with v and for the
+// update. F is the width where that is known when this is compiled, so that `out` can stay in registers, or else 0.
 template <class Set, int F, bool minus_b, class T>
-ALWAYS_INLINE void apply(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v,
-                         T *RESTRICT out) {
+ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v,
+                               T *RESTRICT out) {
     using V = Vec<Set, T>;
     const std::ptrdiff_t width = fixed.width;
-    std::ptrdiff_t column = 0;
-    for (; column + 4 * V::LANES <= width; column += 4 * V::LANES)
-        apply_gram<Set, 4>(fixed, row.ridge, v, out, column);
-    for (; column < width; column += V::LANES) apply_gram<Set, 1>(fixed, row.ridge, v, out, column);
-
     V kept[F ? F / V::LANES : 1];
     for (int b = 0; b < F / V::LANES; ++b) kept[b] = V::load(out + b * V::LANES);
 
@@ -145,26 +154,31 @@ ALWAYS_INLINE void apply(const Fixed<T> &fixed, const Row<T> &row, Stream &strea
     stream = ahead;
 }
 
-template <class Set, int F, class T>
-ALWAYS_INLINE void conjugate_gradient_of(Fixed<T> fixed, const Row<T> &row, Stream &stream, int steps, T *x,
-                                         T *RESTRICT work) {
+// What conjugate gradient keeps of a row, in 4 width + 1 elements.
+template <class Set, class T> struct Search {
     using V = Vec<Set, T>;
-    if (F) fixed.factors = fixed.width = F;
-    const std::ptrdiff_t width = fixed.width;
-    const double tiny = 1e-20;
-    T *RESTRICT z = work, *RESTRICT r = z + width, *RESTRICT p = r + width, *RESTRICT Ap = p + width;
-    std::fill(std::copy_n(x, fixed.factors, z), z + width, T(0));
-    stream.next = std::max(stream.next, row.ids + row.n);
-    stream.again = row.n * width * std::ptrdiff_t(sizeof(T)) > 2 * Stream::BYTES;
-    apply<Set, F, true>(fixed, row, stream, z, Ap);
-    for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
-        const V residual = T(-1) * V::load(Ap + j);
-        residual.store(r + j);
-        residual.store(p + j);
+    static constexpr double TINY = 1e-20;
+    T *z, *r, *p, *Ap, &rsold;
+
+    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width)
+        : z(work), r(z + width), p(r + width), Ap(p + width), rsold(Ap[width]) {}
+
+    ALWAYS_INLINE void begin(const Fixed<T> &fixed, T ridge, const T *x) {
+        std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
+        apply_gram<Set>(fixed, ridge, z, Ap);
     }
-    T rsold = dot<Set>(r, r, width);
-    for (int step = 0; step < steps && rsold >= tiny; ++step) {
-        apply<Set, F, false>(fixed, row, stream, p, Ap);
+    // Once Ap = A z - b.
+    ALWAYS_INLINE void turn_to_residual(std::ptrdiff_t width) {
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+            const V residual = T(-1) * V::load(Ap + j);
+            residual.store(r + j);
+            residual.store(p + j);
+        }
+        rsold = dot<Set>(r, r, width);
+    }
+    ALWAYS_INLINE bool done() const { return !(rsold >= TINY); }
+    // Once Ap = A p.
+    ALWAYS_INLINE void step(std::ptrdiff_t width) {
         const T length = rsold / dot<Set>(p, Ap, width);
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
             (V::load(z + j) + length * V::load(p + j)).store(z + j);
@@ -174,24 +188,106 @@ ALWAYS_INLINE void conjugate_gradient_of(Fixed<T> fixed, const Row<T> &row, Stre
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) + beta * V::load(p + j)).store(p + j);
         rsold = rsnew;
     }
-    std::copy_n(z, fixed.factors, x);
+};
+
+// Calls body(F, fixed): F is the factors where these are among the common ones, or else 0.
+template <class Set, class T, class Body> ALWAYS_INLINE void for_width(Fixed<T> fixed, Body body) {
+    constexpr int most = 8 * Vec<Set, T>::LANES; // so that half of the registers stay free
+    const auto known = [&](auto width) __attribute__((always_inline)) {
+        fixed.factors = fixed.width = width;
+        body(width, fixed);
+    };
+    if (fixed.factors == 32 && 32 <= most)
+        known(std::integral_constant<int, 32>());
+    else if (fixed.factors == 64 && 64 <= most)
+        known(std::integral_constant<int, 64>());
+    else if (fixed.factors == 128 && 128 <= most)
+        known(std::integral_constant<int, 128>());
+    else
+        body(std::integral_constant<int, 0>(), fixed);
 }
 
-// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds 4 width elements.
+// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds 4 width + 1
+// elements.
 template <class Set, class T>
-ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x,
-                                           T *work) {
-    constexpr int most = 8 * Vec<Set, T>::LANES; // so that half of the registers stay free
-    if (fixed.factors == 32 && 32 <= most)
-        conjugate_gradient_of<Set, 32>(fixed, row, *stream, steps, x, work);
-    else if (fixed.factors == 64 && 64 <= most)
-        conjugate_gradient_of<Set, 64>(fixed, row, *stream, steps, x, work);
-    else if (fixed.factors == 128 && 128 <= most)
-        conjugate_gradient_of<Set, 128>(fixed, row, *stream, steps, x, work);
-    else
-        conjugate_gradient_of<Set, 0>(fixed, row, *stream, steps, x, work);
+ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x, T *work) {
+    for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
+        Search<Set, T> search(work, fixed.width);
+        stream->next = std::max(stream->next, row.ids + row.n);
+        stream->again = row.n * fixed.width * std::ptrdiff_t(sizeof(T)) > LONG_BYTES;
+        search.begin(fixed, row.ridge, x);
+        add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
+        search.turn_to_residual(fixed.width);
+        for (int step = 0; step < steps && !search.done(); ++step) {
+            apply_gram<Set>(fixed, row.ridge, search.p, search.Ap);
+            add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
+            search.step(fixed.width);
+        }
+        std::copy_n(search.z, fixed.factors, x);
+    });
 }
 FOR_BEST_ISA(conjugate_gradient, conjugate_gradient_body)
+
+// The same for `n` rows at a time, by turns over blocks of Y: the entries of long rows do not stay in the cache from one
+// step to the next, but a block does from one row to the next. A row's sums have the order of conjugate_gradient. `next`
+// has room for n elements, `work` for n times 4 width + 1 and 2 PART more.
+constexpr std::ptrdiff_t SWEEP_BYTES = 1 << 19; // of Y in a block
+constexpr std::ptrdiff_t PART = 1024;           // entries of a row whose weights are kept together
+
+template <class Set, class T, class V>
+ALWAYS_INLINE void sweep_body(Fixed<T> fixed, const std::int64_t *indptr, const std::int32_t *indices, const V *values,
+                              float alpha, int policy, const std::int64_t *rows, std::ptrdiff_t n, const T *ridge,
+                              int steps, T *X, std::int64_t *next, T *work) {
+    T *weight = work, *rhs = weight + PART, *searches = rhs + PART;
+    const std::ptrdiff_t height = fixed.Y.size / fixed.factors;
+    const std::ptrdiff_t block = SWEEP_BYTES / (fixed.factors * std::ptrdiff_t(sizeof(T))) + 1;
+    for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
+        for (int pass = 0; pass <= steps; ++pass) {
+            for (std::ptrdiff_t i = 0; i < n; ++i) {
+                Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
+                next[i] = indptr[rows[i]];
+                if (pass == 0)
+                    search.begin(fixed, ridge[rows[i]], X + rows[i] * fixed.factors);
+                else if (search.done())
+                    next[i] = indptr[rows[i] + 1];
+                else
+                    apply_gram<Set>(fixed, ridge[rows[i]], search.p, search.Ap);
+            }
+            for (std::ptrdiff_t first = 0; first < height; first += block) {
+                // Where ids do not ascend, the last block takes what is left.
+                const std::ptrdiff_t last = first + block < height ? first + block : INT32_MAX;
+                fixed.prefetch(first, std::min(last, height));
+                for (std::ptrdiff_t i = 0; i < n; ++i) {
+                    Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
+                    const std::int64_t end = indptr[rows[i] + 1];
+                    while (next[i] < end && indices[next[i]] < last) {
+                        std::int64_t stop = next[i];
+                        while (stop < end && indices[stop] < last && stop - next[i] < PART) stop += GROUP;
+                        stop = std::min(stop, end);
+                        entries(values + next[i], stop - next[i], alpha, policy, weight, rhs);
+                        const Row<T> part = {indices + next[i], weight, rhs, stop - next[i], 0};
+                        Stream fetched = {part.ids, part.ids, false};
+                        if (pass == 0)
+                            add_entries<Set, F, true>(fixed, part, fetched, search.z, search.Ap);
+                        else
+                            add_entries<Set, F, false>(fixed, part, fetched, search.p, search.Ap);
+                        next[i] = stop;
+                    }
+                }
+            }
+            for (std::ptrdiff_t i = 0; i < n; ++i) {
+                Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
+                if (pass == 0)
+                    search.turn_to_residual(fixed.width);
+                else if (!search.done())
+                    search.step(fixed.width);
+            }
+        }
+        for (std::ptrdiff_t i = 0; i < n; ++i)
+            std::copy_n(searches + i * (4 * fixed.width + 1), fixed.factors, X + rows[i] * fixed.factors);
+    });
+}
+FOR_BEST_ISA(sweep, sweep_body)
 
 // A tile of out += SIGN L^T R: Set::tile_rows columns of L and two vectors of columns of R, both of n rows. Rows of L and
 // R lie `stride` elements apart, those of `out` `out_stride`.

@@ -8,6 +8,9 @@ WIDTH: Final[int]
 EXACT_WIDTH: Final[int]
 BLOCK: Final[int]
 GRAM_TILE: Final[int]
+LONG_BYTES: Final[int]
+SWEEP_BYTES: Final[int]
+PART: Final[int]
 
 def least_squares(
     indptr: NDArray[np.int64],
@@ -22,9 +25,29 @@ def least_squares(
     alpha: float,
     policy: int,
     cg_steps: int,
+    longest: int,
     chunks: NDArray[np.int64],
     scratch: NDArray[Any],
     failed: NDArray[np.int64],
+    num_threads: int,
+) -> None: ...
+def sweep_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[Any],
+    X: NDArray[Any],
+    Y: NDArray[Any],
+    last: NDArray[Any],
+    first_of_last: int,
+    gram: NDArray[Any],
+    diag: NDArray[Any],
+    alpha: float,
+    policy: int,
+    cg_steps: int,
+    rows: NDArray[np.int64],
+    chunks: NDArray[np.int64],
+    next: NDArray[np.int64],
+    scratch: NDArray[Any],
     num_threads: int,
 ) -> None: ...
 def row_errors(

@@ -6,7 +6,7 @@ import functools
 import mmap
 import threading
 import weakref
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from implicit_core import _arrays
 from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
-from implicit_core._arrays import SPEED as SPEED  # what follows the definitions do well enough
-from implicit_core._arrays import as_factors as as_factors
+from implicit_core._arrays import as_factors as as_factors  # what follows the definitions do well enough
 from implicit_core._arrays import check_room as check_room
 from implicit_core._arrays import is_array as is_array
 from implicit_core._arrays import put as put
@@ -32,6 +31,9 @@ from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
 THREAD_WORK = 2**21  #: multiplications that are worth another thread
+PIECE_FLOP = 2e9  #: work of a call of a kernel: well under a second, so that Ctrl-C and progress get their turn
+SWEEP_FLOP = 8e9  #: the same for long rows, of which more come together
+MEETINGS = 2  #: of a chunk of long rows with a row of Y, from which on they are solved together
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
@@ -85,6 +87,25 @@ def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
     return Y, last, first
 
 
+def _sweeps(
+    counts: Counts, start: int, stop: int, Y: Factors, entry_flop: float, threads: int
+) -> tuple[int, NDArray[np.int64], list[NDArray[np.int64]]]:
+    """How many entries a row to solve alone has at most, the longer rows, and the chunks of these for each call.
+
+    A chunk reads Y once per step rather than once per entry, which pays where its rows meet those of Y several times.
+    """
+    longest = max(_als.LONG_BYTES * len(Y) // Y.nbytes, _als.GROUP * Y.nbytes // _als.SWEEP_BYTES)
+    lengths = np.diff(counts.indptr[start : stop + 1])
+    long = np.flatnonzero(lengths > longest)
+    stored = np.concatenate([[0], np.cumsum(lengths[long])])
+    calls = int(entry_flop * stored[-1] / SWEEP_FLOP) + 1
+    chunks = min(int(stored[-1] / (calls * MEETINGS * len(Y))), CHUNKS_PER_THREAD * threads) // threads * threads
+    if chunks == 0:
+        return int(lengths.max()), long[:0], []
+    bounds = split_rows(stored, slice(None), 0, calls * chunks)
+    return longest, start + long, [bounds[c : c + chunks + 1] for c in range(0, len(bounds) - 1, chunks)]
+
+
 def least_squares(
     counts: Counts,
     X: Factors,
@@ -98,37 +119,41 @@ def least_squares(
 ) -> None:
     """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
     start, stop, _ = rows.indices(X.shape[0])
-    if start >= stop or counts.indptr[start] == counts.indptr[stop]:
+    stored = 0 if start >= stop else int(counts.indptr[stop] - counts.indptr[start])
+    if stored == 0:
         X[start:stop] = 0
         return
-    factors = X.shape[1]
-    work = int(counts.indptr[stop] - counts.indptr[start]) + (stop - start) * factors
-    threads = _useful_threads(num_threads, work * factors)
-    chunks = split_rows(counts.indptr, rows, factors / 2, CHUNKS_PER_THREAD * threads)
+    factors, steps = X.shape[1], -1 if cg_steps is None else cg_steps
+    threads = _useful_threads(num_threads, (stored + (stop - start) * factors) * factors)
     width = _round_up(factors, _als.WIDTH)
     padded = np.zeros((factors, width), dtype=X.dtype)
     padded[:, :factors] = gram
-    square = _round_up(factors, _als.EXACT_WIDTH)
-    work_space = (square + 2 * _als.BLOCK + 2) * square if cg_steps is None else 4 * width
-    failed = np.empty(len(chunks) - 1, dtype=np.int64)
-    _als.least_squares(
-        counts.indptr,
-        counts.indices,
-        counts.values,
-        X,
-        *_with_last_rows(np.ascontiguousarray(Y, dtype=X.dtype), width),
-        padded,
-        np.ascontiguousarray(diag, dtype=X.dtype),
-        policy.alpha,
-        policy.observed,
-        -1 if cg_steps is None else cg_steps,
-        chunks,
-        np.empty((threads, _entries_space(counts, start, stop) + work_space), dtype=X.dtype),
-        failed,
-        threads,
-    )
-    if (failed >= 0).any():
-        raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
+    Y = np.ascontiguousarray(Y, dtype=X.dtype)
+    diag = np.ascontiguousarray(diag, dtype=X.dtype)
+    system = (*counts[:3], X, *_with_last_rows(Y, width), padded, diag, policy.alpha, policy.observed, steps)
+
+    if cg_steps is None:
+        entry_flop, row_flop = factors * factors, factors**3 / 3
+        square = _round_up(factors, _als.EXACT_WIDTH)
+        row_space = (square + 2 * _als.BLOCK + 2) * square
+        longest = stored
+    else:
+        entry_flop = 4 * factors * (cg_steps + 1)
+        row_flop = entry_flop * factors / 2
+        row_space = 4 * width + 1
+        longest, long, calls = _sweeps(counts, start, stop, Y, entry_flop, threads)
+        for chunks in calls:
+            scratch = np.empty((threads, row_space * int(np.diff(chunks).max()) + 2 * _als.PART), dtype=X.dtype)
+            _als.sweep_rows(*system, long, chunks, np.empty_like(long), scratch, threads)
+    flop = entry_flop * stored + row_flop * (stop - start)
+    pieces = split_rows(counts.indptr, rows, factors / 2, int(flop / PIECE_FLOP) + 1)
+    for piece in starmap(slice, pairwise(pieces.tolist())):
+        chunks = split_rows(counts.indptr, piece, factors / 2, CHUNKS_PER_THREAD * threads)
+        failed = np.empty(len(chunks) - 1, dtype=np.int64)
+        scratch = np.empty((threads, _entries_space(counts, piece.start, piece.stop) + row_space), dtype=X.dtype)
+        _als.least_squares(*system, longest, chunks, scratch, failed, threads)
+        if (failed >= 0).any():
+            raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
 
 
 def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float:

@@ -21,8 +21,6 @@ from implicit_core._typing import Counts, Factors, Ids, Index, Policy, Scores
 from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._modules import NULL, WARP, launch, limits
 
-SPEED = 1e4  #: a call does what a GPU does in about a second
-
 WORK_BYTES = 2**28  #: bound on the work space of a function
 ALLOCATION = 512  #: bytes that an array takes at least
 SECTOR = 32  #: bytes that memory moves at once, of which rows take a whole number

@@ -117,6 +117,7 @@ def solve(
     gram: NDArray[np.float64],
     cg_steps: int | None,
     num_threads: int,
+    block_size: int | None = None,
 ) -> None:
     """Solve for all rows of ``X`` in place."""
     cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
@@ -124,7 +125,7 @@ def solve(
     ridge = objective.ridge(counts, len(Y))
     diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
     kernels.least_squares(
-        counts, X, Y, objective.weight * gram, diag, objective.policy, cg_steps, slice(None), num_threads
+        counts, X, Y, objective.weight * gram, diag, objective.policy, cg_steps, slice(None), num_threads, block_size
     )
 
 
@@ -138,11 +139,12 @@ def half_step(
     cg_steps: int | None = None,
     unobserved_weight: float | None = None,
     regularization_exponent: float = 0.0,
+    block_size: int | None = None,
 ) -> None:
     """Solve for the rows of ``X`` in place, with ``Y`` fixed and confidences as they are in ``Cui``.
 
-    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None. The other parameters are those of
-    ``AlternatingLeastSquares``.
+    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None: ``block_size`` factors after the other.
+    The other parameters are those of ``AlternatingLeastSquares``.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def half_step(
         )
     held, Y = kernels.as_factors(X), kernels.as_factors(Y.astype(X.dtype, copy=False))
     gram = kernels.gram(Y, num_threads)
-    solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads)
+    solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads, block_size)
     if held is not X:
         X[...] = kernels.to_host(held) if on_host else held
 

@@ -103,14 +103,34 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out
     }
 }
 
-// out = (G + ridge I) v.
+// out = (G + ridge I) v, in the columns from `start` to `stop`.
 template <class Set, class T>
-ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out) {
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t start,
+                              std::ptrdiff_t stop) {
+    constexpr std::ptrdiff_t lanes = Vec<Set, T>::LANES;
+    std::ptrdiff_t j = start;
+    for (; j + 4 * lanes <= stop; j += 4 * lanes) apply_gram<Set, 4>(fixed, ridge, v, out, j);
+    for (; j + 2 * lanes <= stop; j += 2 * lanes) apply_gram<Set, 2>(fixed, ridge, v, out, j);
+    for (; j < stop; j += lanes) apply_gram<Set, 1>(fixed, ridge, v, out, j);
+}
+
+// The rows of Y of the group of entries from k on; beyond the last entry, its row again.
+template <class T>
+ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, const T *(&y)[GROUP]) {
+    for (int e = 0; e < GROUP; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
+}
+
+// Their inner products with v in the columns from `start` to `stop`.
+template <class Set, class T>
+ALWAYS_INLINE void products(const T *const (&y)[GROUP], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
+                            T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
-    std::ptrdiff_t column = 0;
-    for (; column + 4 * V::LANES <= fixed.width; column += 4 * V::LANES)
-        apply_gram<Set, 4>(fixed, ridge, v, out, column);
-    for (; column < fixed.width; column += V::LANES) apply_gram<Set, 1>(fixed, ridge, v, out, column);
+    V lanes[GROUP] = {};
+    for (std::ptrdiff_t j = start; j < stop; j += V::LANES) {
+        const V vj = V::load(v + j);
+        for (int e = 0; e < GROUP; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
+    }
+    sum_lanes(lanes, sums);
 }
 
 // out += sum_k w_k (y_k . v) y_k, less b. Entries go in groups: each y is read once for its product with v and for the
@@ -131,14 +151,9 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
         ahead.fetch(fixed, std::min(limit, ahead.next + (ahead.again ? GROUP : Stream::PACE)));
 
         const T *y[GROUP];
-        for (int e = 0; e < GROUP; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
-        V products[GROUP] = {};
-        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
-            const V vj = V::load(v + j);
-            for (int e = 0; e < GROUP; ++e) products[e] = products[e] + vj * V::load(y[e] + j);
-        }
+        group(fixed, row, k, y);
         T s[GROUP];
-        sum_lanes(products, s);
+        products<Set>(y, v, 0, width, s);
         for (int e = 0; e < GROUP; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
             V sum = F ? kept[j / V::LANES] : V::load(out + j);
@@ -165,7 +180,7 @@ template <class Set, class T> struct Search {
 
     ALWAYS_INLINE void begin(const Fixed<T> &fixed, T ridge, const T *x) {
         std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
-        apply_gram<Set>(fixed, ridge, z, Ap);
+        apply_gram<Set>(fixed, ridge, z, Ap, 0, fixed.width);
     }
     // Once Ap = A z - b.
     ALWAYS_INLINE void turn_to_residual(std::ptrdiff_t width) {
@@ -219,7 +234,7 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *s
         add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
         search.turn_to_residual(fixed.width);
         for (int step = 0; step < steps && !search.done(); ++step) {
-            apply_gram<Set>(fixed, row.ridge, search.p, search.Ap);
+            apply_gram<Set>(fixed, row.ridge, search.p, search.Ap, 0, fixed.width);
             add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
             search.step(fixed.width);
         }
@@ -251,7 +266,7 @@ ALWAYS_INLINE void sweep_body(Fixed<T> fixed, const std::int64_t *indptr, const 
                 else if (search.done())
                     next[i] = indptr[rows[i] + 1];
                 else
-                    apply_gram<Set>(fixed, ridge[rows[i]], search.p, search.Ap);
+                    apply_gram<Set>(fixed, ridge[rows[i]], search.p, search.Ap, 0, fixed.width);
             }
             for (std::ptrdiff_t first = 0; first < height; first += block) {
                 // Where ids do not ascend, the last block takes what is left.
@@ -323,29 +338,35 @@ ALWAYS_INLINE void update_upper(const T *left, const T *right, std::ptrdiff_t n,
             update_tile<Set, SIGN>(left + i, right + j, n, stride, out + i * out_stride + j, out_stride);
 }
 
-// The exact solution by A = U^T U; false where A is not positive definite, and x is then as before. Only the upper
-// triangle is formed. `work` holds (s + 2 BLOCK + 2) s elements, s = factors rounded up to a multiple of EXACT_WIDTH.
+// The solution of the linear system of `f` factors from `start` on, which is left in `work` with zeros up to the next
+// multiple of EXACT_WIDTH, or null where its matrix is not positive definite. The right-hand side is sum_k c_k y_k, less
+// `known` if that is given. The matrix becomes U^T U; only its upper triangle is formed. `work` holds
+// (s + 2 BLOCK + 2) s elements, s = f rounded up to a multiple of EXACT_WIDTH.
 constexpr std::ptrdiff_t EXACT_WIDTH = 32, BLOCK = 32;
 
 template <class Set, class T>
-ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *RESTRICT x, T *RESTRICT work) {
-    const std::ptrdiff_t f = fixed.factors, stride = round_up(f, EXACT_WIDTH);
+ALWAYS_INLINE T *solve_block(const Fixed<T> &fixed, const Row<T> &row, const T *RESTRICT c, const T *RESTRICT known,
+                             std::ptrdiff_t start, std::ptrdiff_t f, T *RESTRICT work) {
+    using V = Vec<Set, T>;
+    const std::ptrdiff_t stride = round_up(f, EXACT_WIDTH);
     T *RESTRICT U = work, *RESTRICT left = U + stride * stride, *RESTRICT right = left + BLOCK * stride;
     T *RESTRICT b = right + BLOCK * stride, *RESTRICT part = b + stride;
-    std::fill_n(work, (stride + 2 * BLOCK + 2) * stride, T(0));
+    if (f < stride) std::fill_n(work, (stride + 2 * BLOCK) * stride, T(0));
+    std::fill_n(b, 2 * stride, T(0));
     for (std::ptrdiff_t i = 0; i < f; ++i) {
-        std::copy_n(fixed.gram_row(i), f, U + i * stride);
+        std::copy_n(fixed.gram_row(start + i) + start, f, U + i * stride);
         U[i * stride + i] += row.ridge;
+        if (known) b[i] = -known[i];
     }
     for (std::ptrdiff_t first = 0; first < row.n; first += BLOCK) {
         const std::ptrdiff_t n = std::min(BLOCK, row.n - first);
         for (std::ptrdiff_t k = 0; k < n; ++k) {
-            const T *y = fixed.row(row.ids[first + k]), w = row.weight[first + k], c = row.rhs[first + k];
+            const T *y = fixed.row(row.ids[first + k]) + start, w = row.weight[first + k], ck = c[first + k];
 #pragma omp simd
             for (std::ptrdiff_t j = 0; j < f; ++j) {
                 right[k * stride + j] = y[j];
                 left[k * stride + j] = w * y[j];
-                part[j] += c * y[j];
+                part[j] += ck * y[j];
             }
         }
         update_upper<Set, 1>(left, right, n, stride, 0, f, U, stride);
@@ -355,37 +376,82 @@ ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *RESTRICT x, T *R
         }
     }
 
+    // What is below the diagonal of a row becomes zero, so that loops may take whole vectors.
     for (std::ptrdiff_t first = 0; first < f; first += Set::tile_rows) {
         const std::ptrdiff_t last = std::min(first + Set::tile_rows, f);
         update_upper<Set, -1>(U, U, first, stride, first, last, U, stride);
         for (std::ptrdiff_t i = first; i < last; ++i) {
             T *RESTRICT pivot = U + i * stride;
-            if (!(pivot[i] > 0)) return false;
-            const T inverse = 1 / std::sqrt(pivot[i]);
-#pragma omp simd
-            for (std::ptrdiff_t j = i; j < f; ++j) pivot[j] *= inverse;
+            if (!(pivot[i] > 0)) return nullptr;
+            std::fill_n(pivot, i, T(0));
+            const std::ptrdiff_t begin = i / V::LANES * V::LANES;
+            const T inverse = 1 / std::sqrt(pivot[i]), z = b[i] * inverse;
+            for (std::ptrdiff_t j = begin; j < stride; j += V::LANES) (inverse * V::load(pivot + j)).store(pivot + j);
             for (std::ptrdiff_t l = i + 1; l < last; ++l) {
                 const T s = pivot[l];
                 T *RESTRICT u = U + l * stride;
-#pragma omp simd
-                for (std::ptrdiff_t j = l; j < f; ++j) u[j] -= s * pivot[j];
+                for (std::ptrdiff_t j = begin; j < stride; j += V::LANES)
+                    (V::load(u + j) - s * V::load(pivot + j)).store(u + j);
             }
-            const T z = b[i] /= pivot[i];
-#pragma omp simd
-            for (std::ptrdiff_t j = i + 1; j < f; ++j) b[j] -= z * pivot[j];
+            for (std::ptrdiff_t j = begin; j < stride; j += V::LANES)
+                (V::load(b + j) - z * V::load(pivot + j)).store(b + j);
+            part[i] = z;
         }
     }
+    T *RESTRICT x = b;
+    std::fill_n(x, stride, T(0));
     for (std::ptrdiff_t i = f; i-- > 0;) {
         const T *u = U + i * stride;
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (std::ptrdiff_t j = i + 1; j < f; ++j) sum += u[j] * b[j];
-        b[i] = (b[i] - sum) / u[i];
+        const std::ptrdiff_t begin = i / V::LANES * V::LANES;
+        x[i] = (part[i] - dot<Set>(u + begin, x + begin, stride - begin)) / u[i];
     }
-    std::copy_n(b, f, x);
-    return true;
+    return x;
+}
+
+// The exact solution; false where A is not positive definite, and x is then as before.
+template <class Set, class T> ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *x, T *work) {
+    const T *none = nullptr, *solution = solve_block<Set>(fixed, row, row.rhs, none, 0, fixed.factors, work);
+    if (solution) std::copy_n(solution, fixed.factors, x);
+    return solution;
 }
 FOR_BEST_ISA(cholesky, cholesky_body)
+
+// The exact solution for `size` factors after the other, each time with the others as they are (iALS++, Rendle et al.
+// 2021). `work` holds 3 width elements, as many as there are weights, and what solve_block needs for a block.
+template <class Set, class T>
+ALWAYS_INLINE bool block_descent_body(Fixed<T> fixed, Row<T> row, std::ptrdiff_t size, T *x, T *RESTRICT work) {
+    using V = Vec<Set, T>;
+    const std::ptrdiff_t width = fixed.width;
+    T *RESTRICT z = work, *RESTRICT Az = z + width, *RESTRICT change = Az + width, *RESTRICT missing = change + width;
+    T *RESTRICT system = missing + grouped(row.n), s[GROUP];
+    const T *y[GROUP];
+    std::fill(std::copy_n(x, fixed.factors, z), z + width, T(0));
+    std::fill_n(change, width, T(0));
+    for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
+        for (std::ptrdiff_t e = k + Stream::AHEAD; e < std::min(k + Stream::AHEAD + GROUP, row.n); ++e)
+            fixed.prefetch(row.ids[e], std::ptrdiff_t(row.ids[e]) + 1);
+        group(fixed, row, k, y);
+        products<Set>(y, z, 0, width, s);
+        for (int e = 0; e < GROUP; ++e) missing[k + e] = row.rhs[k + e] - row.weight[k + e] * s[e];
+    }
+    for (std::ptrdiff_t start = 0; start < fixed.factors; start += size) {
+        const std::ptrdiff_t f = std::min(size, fixed.factors - start);
+        const std::ptrdiff_t first = start / V::LANES * V::LANES, last = round_up(start + f, V::LANES);
+        apply_gram<Set>(fixed, row.ridge, z, Az, first, last);
+        const T *solution = solve_block<Set>(fixed, row, missing, Az + start, start, f, system);
+        if (!solution) return false;
+        for (std::ptrdiff_t j = 0; j < f; ++j) z[start + j] += change[start + j] = solution[j];
+        for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
+            group(fixed, row, k, y);
+            products<Set>(y, change, first, last, s);
+            for (int e = 0; e < GROUP; ++e) missing[k + e] -= row.weight[k + e] * s[e];
+        }
+        std::fill_n(change + start, f, T(0));
+    }
+    std::copy_n(z, fixed.factors, x);
+    return true;
+}
+FOR_BEST_ISA(block_descent, block_descent_body)
 
 // Sum over the stored entries of w s^2 - 2 b s + b with s = x . y_k: what they add to the squared error of a row.
 // `work` holds width elements.

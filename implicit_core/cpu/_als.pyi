@@ -25,6 +25,7 @@ def least_squares(
     alpha: float,
     policy: int,
     cg_steps: int,
+    block_size: int,
     longest: int,
     chunks: NDArray[np.int64],
     scratch: NDArray[Any],

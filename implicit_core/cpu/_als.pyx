@@ -37,6 +37,7 @@ cdef extern from "_als.h" nogil:
         const int64_t *rows, Py_ssize_t n, const T *ridge, int steps, T *X, int64_t *next, T *work
     )
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
+    bint block_descent[T](Fixed[T] fixed, Row[T] row, Py_ssize_t size, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x, T *work)
     Py_ssize_t grouped(Py_ssize_t n)
     Py_ssize_t _GROUP "GROUP", _WIDTH "WIDTH", _EXACT_WIDTH "EXACT_WIDTH", _BLOCK "BLOCK", _GRAM_TILE "GRAM_TILE"
@@ -66,6 +67,7 @@ def least_squares(
     float alpha,
     int policy,
     Py_ssize_t cg_steps,
+    Py_ssize_t block_size,
     int64_t longest,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
     floating[:, ::1] scratch,  # a row per thread: 2 * longest row, in groups, and what the solver needs
@@ -73,13 +75,13 @@ def least_squares(
     int num_threads,
 ):
     """Solve the rows of ``X`` in ``chunks`` but for those with more than ``longest`` entries, in parallel over chunks;
-    exactly where ``cg_steps`` is negative."""
+    where ``cg_steps`` is negative exactly, or ``block_size`` factors at a time if that is less than all."""
     cdef Py_ssize_t c
     cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
         failed[c] = _solve_chunk(
-            indptr, indices, values, X, fixed, diag, alpha, policy, cg_steps, longest, chunks[c],
-            chunks[c + 1], scratch[threadid()],
+            indptr, indices, values, X, fixed, diag, alpha, policy, cg_steps, block_size, longest,
+            chunks[c], chunks[c + 1], scratch[threadid()],
         )
 
 
@@ -129,9 +131,10 @@ cdef Fixed[floating] _fixed(
 cdef int64_t _solve_chunk(
     const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
     Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, Py_ssize_t cg_steps,
-    int64_t longest, int64_t start, int64_t stop, floating[::1] scratch,
+    Py_ssize_t block_size, int64_t longest, int64_t start, int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
     cdef int64_t u, j, failed = -1
+    cdef bint solved
     cdef Row[floating] row
     cdef Stream stream
     cdef floating *work
@@ -148,8 +151,13 @@ cdef int64_t _solve_chunk(
                 X[u, j] = 0
         elif cg_steps >= 0:
             conjugate_gradient(fixed, row, &stream, <int> cg_steps, &X[u, 0], work)
-        elif not cholesky(fixed, row, &X[u, 0], work) and failed < 0:
-            failed = u
+        else:
+            if block_size < fixed.factors:
+                solved = block_descent(fixed, row, block_size, &X[u, 0], work)
+            else:
+                solved = cholesky(fixed, row, &X[u, 0], work)
+            if not solved and failed < 0:
+                failed = u
     return failed
 
 

@@ -74,9 +74,9 @@ def _round_up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def _entries_space(counts: Counts, start: int, stop: int) -> int:
-    """Elements that weights and right-hand sides of the longest of these rows take."""
-    return 2 * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.GROUP)
+def _entries_space(counts: Counts, start: int, stop: int, arrays: int = 2) -> int:
+    """Elements that weights and right-hand sides of the longest of these rows take, and more arrays of that length."""
+    return arrays * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.GROUP)
 
 
 def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
@@ -116,6 +116,7 @@ def least_squares(
     cg_steps: int | None,
     rows: slice,
     num_threads: int = 0,
+    block_size: int | None = None,
 ) -> None:
     """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
     start, stop, _ = rows.indices(X.shape[0])
@@ -132,10 +133,11 @@ def least_squares(
     diag = np.ascontiguousarray(diag, dtype=X.dtype)
     system = (*counts[:3], X, *_with_last_rows(Y, width), padded, diag, policy.alpha, policy.observed, steps)
 
+    block = min(block_size or factors, factors)
     if cg_steps is None:
-        entry_flop, row_flop = factors * factors, factors**3 / 3
-        square = _round_up(factors, _als.EXACT_WIDTH)
-        row_space = (square + 2 * _als.BLOCK + 2) * square
+        entry_flop, row_flop = factors * (block + 6), factors * (block * block + 6 * factors) / 3
+        square = _round_up(block, _als.EXACT_WIDTH)
+        row_space = (square + 2 * _als.BLOCK + 2) * square + 3 * width
         longest = stored
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
@@ -150,8 +152,9 @@ def least_squares(
     for piece in starmap(slice, pairwise(pieces.tolist())):
         chunks = split_rows(counts.indptr, piece, factors / 2, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
-        scratch = np.empty((threads, _entries_space(counts, piece.start, piece.stop) + row_space), dtype=X.dtype)
-        _als.least_squares(*system, longest, chunks, scratch, failed, threads)
+        entries_space = _entries_space(counts, piece.start, piece.stop, 2 if block == factors else 3)
+        scratch = np.empty((threads, entries_space + row_space), dtype=X.dtype)
+        _als.least_squares(*system, block, longest, chunks, scratch, failed, threads)
         if (failed >= 0).any():
             raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
 

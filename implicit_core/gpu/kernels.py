@@ -307,10 +307,12 @@ def least_squares(
     cg_steps: int | None,
     rows: slice,
     num_threads: int = 0,
+    block_size: None = None,
 ) -> None:
     """Solve rows of ``X`` in place by conjugate gradient; see :func:`implicit_core._arrays.least_squares`.
 
-    ``cg_steps=None`` takes as many steps as there are factors, which is exact but for rounding.
+    ``cg_steps=None`` takes as many steps as there are factors, which is exact but for rounding. Blocks of factors are
+    not offered.
     """
     counts = to_device(counts)
     start, stop, _ = rows.indices(X.shape[0])

@@ -39,9 +39,20 @@ FROM_PICKLE = (
 )
 
 
-def with_suffix(path: str | os.PathLike[str]) -> Path:
-    """The path as ``numpy.savez`` would write it."""
-    path = Path(os.fspath(path))
+def with_suffix(path: str | bytes | os.PathLike[str]) -> Path:
+    """The path as ``numpy.savez`` would write it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no path, or one that cannot be of a file.
+    """
+    given: Any = path
+    if not isinstance(given, (str, bytes, os.PathLike)):
+        raise TypeError(f"the file of a model must be a path or a binary file object, got {type(given).__name__}")
+    path = Path(os.fsdecode(given))
+    if not path.name or "\0" in path.name:
+        raise ValueError(f"the file of a model must have a name, got the path {os.fsdecode(given)!r}")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 

@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +287,58 @@ def test_pieces_of_a_cosine_file_that_are_missing_are_refused(matrix):
         memory.seek(0)
         with pytest.raises(ModelLoadError, match="the file must hold"):
             CosineRecommender.load(memory)
+
+
+def npz_of(members, compression=zipfile.ZIP_STORED):
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    memory.seek(0)
+    return memory
+
+
+def test_a_file_that_is_packed_much_more_than_a_model_is_refused_before_it_is_unpacked():
+    """Whether its arrays go together or not."""
+    model = BayesianPersonalizedRanking(30, iterations=1)
+    model.user_factors, model.item_factors = (np.zeros((400_000, 31), np.float32) for _ in range(2))
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        packed = npz_of({name: archive.read(name) for name in archive.namelist()}, zipfile.ZIP_DEFLATED)
+    del model, memory
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelLoadError, match="and says that it holds 99.* made to exhaust memory"):
+            BayesianPersonalizedRanking.load(packed)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("extent", [2**28, 2**33, 2**40, 2**60, 2**62 + 1])
+def test_memory_is_not_allotted_for_a_size_that_an_array_merely_claims(model, extent):
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = members["item_factors.npy"]
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({extent}, 4), }}"
+    members["item_factors.npy"] = content[:10] + text.ljust(117).encode() + b"\n" + content[128:]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelLoadError, match="item_factors.npy has not the size that its header says"):
+            AlternatingLeastSquares.load(npz_of(members))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_array_that_is_followed_by_something_is_refused(model):
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["user_factors.npy"] += b"more"
+    with pytest.raises(ModelLoadError, match="user_factors.npy has not the size that its header says"):
+        AlternatingLeastSquares.load(npz_of(members))

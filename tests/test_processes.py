@@ -68,6 +68,7 @@ def calls(model, matrix):
     yield lambda: model.recommend(some, matrix[some], items=np.arange(40))
     yield lambda: model.similar_items(np.arange(ITEMS), N=5)
     yield lambda: model.similar_items(4)
+    yield lambda: [part for user in users for part in model.recommend(user, matrix[user], N=7)]  # in the same scratch
     yield lambda: model.similar_users(some)
     if isinstance(model, AlternatingLeastSquares):
         yield lambda: model.recommend(users, matrix, recalculate_user=True)

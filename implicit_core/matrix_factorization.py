@@ -333,7 +333,10 @@ class MatrixFactorizationBase(RecommenderBase):
         ------
         ModelFitError
             The factors are not finite, so that the file could not be loaded.
+        TypeError, ValueError
+            A parameter is of the wrong kind or out of range.
         """
+        self._check_parameters()
         state = {name: getattr(self, name) for name in (*self._saved, *self._beyond)}
         state["user_factors"], state["item_factors"] = self._host_factors()
         for side in ("user_factors", "item_factors"):

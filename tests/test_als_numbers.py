@@ -132,5 +132,9 @@ def test_conjugate_gradient_ends_where_its_residual_never_gets_small(use_native)
     model = AlternatingLeastSquares(
         12, 1e-3, use_native=use_native, cg_steps=2**31 - 1, iterations=2, random_state=0, init_scale=10.0
     )
-    model.fit(matrix, show_progress=False)
-    assert np.isfinite(model.item_factors).all()
+    try:
+        model.fit(matrix, show_progress=False)
+    except ModelFitError as error:  # which depends on how an instruction set rounds
+        assert_advice(error)
+    else:
+        assert np.isfinite(model.item_factors).all()

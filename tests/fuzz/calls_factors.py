@@ -87,7 +87,7 @@ def als_fit(case):
     matrix, dense, stored = case.matrix("user_items", *shape, values="counts" if tame else "wide")
     weight = parameters["unobserved_weight"]
     regular = not case.refusals and parameters["regularization"] >= 0.01 and parameters["alpha"] >= 0.5
-    sign = np.sign(parameters["alpha"]) if parameters["alpha"] in (1.0, 0.5, 40, 0, -1.0, 1e-8) else 0
+    sign = np.sign(parameters["alpha"]) if "alpha" not in dict(case.refusals) else 0
     if weight is not None and (sign * dense < 0).any():
         case.refuse("unobserved_weight", ValueError)
     elif not (tame and regular):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from implicit_core._checks import check_memory
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
@@ -34,7 +35,11 @@ def is_array(array: Any) -> bool:
 
 
 def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
-    """Do nothing: the memory of the host is for its system to hand out."""
+    """Raise MemoryError where new factors, or their gram matrix, are larger than the memory of the machine."""
+    size = sum(counts.shape) * width * np.dtype(dtype).itemsize if sides else 0
+    gram = 8 * width**2 if orders == 2 else 0
+    users, items = counts.shape
+    check_memory(max(size, gram), f"{width} factors of {users} users and {items} items", "take fewer factors")
 
 
 def to_device(counts: Counts) -> Counts:
@@ -55,7 +60,8 @@ def as_factors(array: Any) -> Factors:
 
 def writable(array: Any, dtype: DTypeLike) -> Factors:
     """Factors of a type as an array that a kernel may write: itself where that will do."""
-    return np.require(array, dtype, ["C", "A", "W"])
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "A", "W"])
 
 
 def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
@@ -82,7 +88,7 @@ def squared_norms(factors: Factors) -> NDArray[np.float64]:
 
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     """YᵀY in float64, on the host."""
-    with one_blas_thread:
+    with one_blas_thread, np.errstate(over="ignore", invalid="ignore"):
         wide = Y.astype(np.float64)
         return wide.T @ wide
 

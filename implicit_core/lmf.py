@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from implicit_core._arrays import LMF_RUN
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
+from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
@@ -164,10 +164,14 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             which the message compares with this one.
         OSError
             The checkpoint cannot be written.
+        MemoryError
+            The factors are larger than the memory of the machine.
         """
         self._check_parameters()
+        check_callback(callback)
         matrix = confidences(check_csr(user_items), 1.0, "user_items")
         counts = tuple(self._weights(side) for side in (matrix, matrix.T.tocsr()))
+        self._check_room(counts[0], self.factors + 2, 1)
         random = check_random_state(self.random_state)
         draws = self._draws_per_row(counts[0])
         squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
@@ -234,7 +238,13 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     def _half_step(self, counts: Counts, squares: Factors, negatives: Negatives, epoch: int, side: int) -> None:
         """Take a step for users (side 0) or items (side 1), in pieces between which signals are acted on."""
-        width = self.factors + 2
+        self._check_parameters()  # which a callback may have changed
+        width = squares.shape[1]
+        if self.dtype != squares.dtype or self.factors != width - 2:
+            raise ValueError(
+                f"factors and dtype must stay the same during fit, {width - 2} and {squares.dtype}, got {self.factors} "
+                f"and {self.dtype}"
+            )
         names = ("user_factors", "item_factors") if side == 0 else ("item_factors", "user_factors")
         X, Y = (self._writable(name, (n, width)) for name, n in zip(names, counts.shape, strict=True))
         samples = counts.indptr + negatives.indptr

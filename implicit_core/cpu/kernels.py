@@ -6,7 +6,6 @@ import functools
 import mmap
 import threading
 import weakref
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -291,26 +290,32 @@ def bpr_epoch(
     num_threads: int = 0,
 ) -> tuple[int, int]:
     """An epoch of steps in place; see :func:`implicit_core._arrays.bpr_epoch`."""
-    size = min(len(users), BPR_DRAWS)
-    triples, tasks, order = np.empty((size, 3), np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
-    rates, correct, skipped = (X.dtype.type(learning_rate), X.dtype.type(regularization)), 0, 0
+    triples, grouped = np.empty((2, min(len(users), BPR_DRAWS), 3), np.int32)
+    tasks = np.empty(len(triples), np.uint16)
+    rates, piece = (X.dtype.type(learning_rate), X.dtype.type(regularization)), int(BPR_PIECE / X.shape[1]) + 1
+    correct = skipped = 0
     for start in range(0, len(users), BPR_DRAWS):
         n = min(BPR_DRAWS, len(users) - start)
         threads = _useful_threads(num_threads, n * X.shape[1])
-        _bpr.draw(
-            counts.indptr, users, counts.indices, key, epoch, start, verify, BPR_BLOCKS, triples, tasks[:n], threads
-        )
-        offsets = np.zeros(BPR_BLOCKS**3 + 1, dtype=np.int64)
-        _bpr.group(tasks[:n], offsets, order)
-        steps = int(offsets[-1])
-        pieces = np.linspace(0, steps, int(steps * X.shape[1] / BPR_PIECE) + 2, dtype=np.int64)
-        for first, last in pairwise(pieces.tolist()):
+        parts = _split(0, n, threads)
+        sizes = np.zeros((threads, BPR_BLOCKS**3), np.int64)
+        _bpr.draw(counts.indptr, users, counts.indices, key, epoch, start, verify, parts, triples, tasks, sizes)
+        ends = np.cumsum(sizes.T).reshape(-1, threads).T  # by task, within one by part
+        _bpr.group(parts, triples, tasks, sizes, np.ascontiguousarray(ends - sizes), grouped)
+        offsets, steps = np.append(0, ends[-1]), int(ends[-1, -1])
+        for first in range(0, steps, piece):
+            last = min(first + piece, steps)
             if deterministic:
-                correct += _bpr.learn(triples, np.clip(offsets, first, last), order, BPR_BLOCKS, X, Y, *rates, threads)
+                correct += _bpr.learn(grouped, np.clip(offsets, first, last), X, Y, *rates, threads)
             else:
-                correct += _bpr.race(triples, order[first:], last - first, X, Y, *rates, threads)
+                correct += _bpr.race(grouped, _split(first, last, CHUNKS_PER_THREAD * threads), X, Y, *rates, threads)
         skipped += n - steps
     return correct, skipped
+
+
+def _split(start: int, stop: int, parts: int) -> NDArray[np.int64]:
+    """Bounds of parts of equal size."""
+    return start + np.arange(parts + 1) * (stop - start) // parts
 
 
 def lmf_step(

@@ -36,6 +36,7 @@ QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
+CACHE_LINE = 64  #: bytes
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
@@ -337,6 +338,7 @@ def lmf_step(
     start, stop, _ = rows.indices(X.shape[0])
     samples = counts.indptr + negatives.indptr
     threads = _useful_threads(num_threads, 2 * X.shape[1] * int(samples[stop] - samples[start]))
+    padded = _pad_rows(Y)
     _lmf.lmf_rows(
         counts.indptr,
         counts.indices,
@@ -345,17 +347,28 @@ def lmf_step(
         negatives.pool,
         X,
         squares,
-        Y,
+        padded,
         learning_rate,
         regularization,
         negatives.key,
         epoch,
         side,
         split_rows(samples, rows, 1, CHUNKS_PER_THREAD * threads),
-        np.zeros((threads, len(Y)), dtype=np.uint8),
-        np.empty((threads, X.shape[1]), dtype=X.dtype),
+        np.zeros((threads, len(Y) // 32 + 1), dtype=np.uint32),
+        np.empty((threads, 2 * padded.shape[1]), dtype=X.dtype),
         threads,
     )
+
+
+def _pad_rows(Y: Factors) -> Factors:
+    """``Y`` with zeros after each row, so that rows fill whole cache lines."""
+    rows, line = len(Y), CACHE_LINE // Y.itemsize
+    width = _round_up(Y.shape[1], line)
+    memory = np.empty((rows + 1) * width, dtype=Y.dtype)
+    first = -memory.ctypes.data % CACHE_LINE // Y.itemsize
+    padded = memory[first : first + rows * width].reshape(rows, width)
+    padded[:, : Y.shape[1]], padded[:, Y.shape[1] :] = Y, 0
+    return padded
 
 
 def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
-from implicit_core._arrays import LMF_RUN
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
@@ -39,8 +38,9 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     An epoch takes a step of AdaGrad for each user, then for each item. The sum over what is not stored is estimated
     anew in each step: a user draws :math:`n_u` items, all equally likely, and an item the mean of :math:`n_u` users,
-    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. Draws
-    that turn out to be stored are left out.
+    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. What
+    is drawn are neighbours in a random order, in each epoch from another place, which 16 rows next to each other share:
+    then it is in cache. Draws that turn out to be stored are left out.
 
     Parameters
     ----------
@@ -177,7 +177,10 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         key = int(random.integers(2**64, dtype=np.uint64))
         # each column of a user as likely, of an item as often as it is stored
         pools = random.permutation(matrix.shape[1]), random.permutation(counts[1].indices)
-        negatives = [_negatives(n, pool, key) for n, pool in zip(draws, pools, strict=True)]
+        negatives = [
+            Negatives(np.append(0, np.cumsum(n)), pool.astype(np.int32, copy=False), key)
+            for n, pool in zip(draws, pools, strict=True)
+        ]
         with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
@@ -253,12 +256,6 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
                 slice(start, stop),
                 self.num_threads,
             )
-
-
-def _negatives(draws: NDArray[np.int64], pool: NDArray[Any], key: int) -> Negatives:
-    """Draws per row from a pool that ends as it begins, so that a run can start anywhere."""
-    indptr = np.concatenate([[0], np.cumsum(draws)])
-    return Negatives(indptr, np.resize(pool, len(pool) + LMF_RUN - 1).astype(np.int32, copy=False), key)
 
 
 class CPULogisticMatrixFactorization(LogisticMatrixFactorization):

@@ -138,7 +138,7 @@ def test_hits_among_entries_beyond(counts):
 
 def test_steps_of_logistic_factorization_with_entries_beyond(counts, factors):
     Y = factors[1].copy()
-    pool = np.resize(np.arange(9, dtype=np.int32), 9 + 31)
+    pool = np.arange(9, dtype=np.int32)
     results = []
     for where in (counts, moved(counts)):
         X, squares = factors[0].copy(), np.zeros((6, 4), np.float32)

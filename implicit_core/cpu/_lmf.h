@@ -12,7 +12,7 @@ template <class T> struct HalfStep {
     std::ptrdiff_t width, columns, constant; // of which x has `columns`; the element of it that stays as it is
     Span<const std::int32_t> indices;
     Span<const T> values;
-    Span<const std::int32_t> pool; // columns in random order, of which BATCH in a row are drawn at once
+    Span<const std::int32_t> pool; // columns in random order
     T rate, regularization;
     std::uint64_t key;
     std::uint32_t epoch, stream;
@@ -21,6 +21,7 @@ template <class T> struct HalfStep {
 };
 
 constexpr int BATCH = 32; // samples that are looked at together; a multiple of 4
+constexpr int GROUP = 16; // rows that draw from the same place of the pool, as _arrays.LMF_GROUP
 
 // Samples of a row: values are confidences, negative for what is not liked. A batch waits for its rows to come, while
 // the one before is added.
@@ -94,21 +95,11 @@ ALWAYS_INLINE void take_in(const HalfStep<T> &half, Samples<T> &samples, int add
     std::copy_n(samples.values + BATCH, BATCH, samples.values);
 }
 
-// The columns that draw n and those after it stand for.
-template <class T> ALWAYS_INLINE const std::int32_t *run_of(const HalfStep<T> &half, std::int64_t n) {
-    const Draw draw = philox(half.key, half.epoch, half.stream, std::uint64_t(n));
-    const std::int32_t *run = half.pool.slice(below(draw.first, half.pool.size - BATCH + 1), BATCH);
-    PREFETCH(run);
-    PREFETCH(run + BATCH / 2);
-    PREFETCH(run + BATCH - 1);
-    return run;
-}
-
-// A step of AdaGrad (Duchi, Hazan & Singer 2011) for the row of entries start .. stop - 1, with draws first .. last - 1.
+// A step of AdaGrad (Duchi, Hazan & Singer 2011) for row u, of entries start .. stop - 1 and that many draws.
 // `squares` sums its squared gradients; `scratch` has room for two rows of Y; `stored` has a bit for every column, zero before and after.
 template <class Set, class T>
-ALWAYS_INLINE void lmf_row_body(const HalfStep<T> *shared, std::int64_t start, std::int64_t stop, std::int64_t first,
-                                std::int64_t last, T *RESTRICT row, T *RESTRICT squares, std::uint32_t *RESTRICT stored,
+ALWAYS_INLINE void lmf_row_body(const HalfStep<T> *shared, std::int64_t u, std::int64_t start, std::int64_t stop,
+                                std::int64_t draws, T *RESTRICT row, T *RESTRICT squares, std::uint32_t *RESTRICT stored,
                                 T *RESTRICT scratch) {
     const HalfStep<T> &half = *shared;
     const std::int32_t *ids = half.indices.slice(start, stop - start);
@@ -124,11 +115,11 @@ ALWAYS_INLINE void lmf_row_body(const HalfStep<T> *shared, std::int64_t start, s
         std::copy_n(values + k, n, samples.values + samples.n);
         take_in<Set>(half, samples, n, x, gradient);
     }
-    const std::int32_t *next = run_of(half, first);
-    for (; first < last; first += BATCH) {
-        const std::int32_t *run = next;
-        next = run_of(half, first + BATCH);
-        const int n = int(std::min<std::int64_t>(last - first, BATCH));
+    const Draw draw = philox(half.key, half.epoch, half.stream, std::uint64_t(u / GROUP));
+    std::int64_t place = below(draw.first, half.pool.size);
+    while (draws > 0) {
+        const int n = int(std::min({draws, half.pool.size - place, std::int64_t(BATCH)}));
+        const std::int32_t *run = half.pool.slice(place, n);
         int added = 0;
         for (int l = 0; l < n; ++l) {
             samples.ids[samples.n + added] = run[l];
@@ -136,6 +127,8 @@ ALWAYS_INLINE void lmf_row_body(const HalfStep<T> *shared, std::int64_t start, s
             added += ~stored[run[l] / 32] >> run[l] % 32 & 1;
         }
         take_in<Set>(half, samples, added, x, gradient);
+        draws -= n;
+        place = place + n < half.pool.size ? place + n : 0;
     }
     add_samples<Set>(half, samples, samples.n, x, gradient);
     for (std::int64_t k = 0; k < stop - start; ++k) stored[ids[k] / 32] = 0;

@@ -24,7 +24,7 @@ cdef extern from "_lmf.h" nogil:
         uint32_t epoch
         uint32_t stream
     void lmf_row[T](
-        const HalfStep[T] *half, int64_t start, int64_t stop, int64_t first, int64_t last, T *row, T *squares,
+        const HalfStep[T] *half, int64_t u, int64_t start, int64_t stop, int64_t draws, T *row, T *squares,
         uint32_t *stored, T *scratch
     )
 
@@ -33,7 +33,7 @@ def lmf_rows(
     const int64_t[::1] indptr,  # IN
     const int32_t[::1] indices,  # IN
     const floating[::1] values,  # IN
-    const int64_t[::1] draws,  # IN: draws[u] .. draws[u + 1] - 1 are those of row u
+    const int64_t[::1] draws,  # IN: row u draws draws[u + 1] - draws[u] columns
     const int32_t[::1] pool,  # IN: columns in random order
     floating[:, ::1] X,  # IN/OUT
     floating[:, ::1] squares,  # IN/OUT: as X
@@ -75,6 +75,6 @@ cdef void _lmf_chunk(
     for u in range(start, stop):
         if indptr[u] < indptr[u + 1]:
             lmf_row(
-                half, indptr[u], indptr[u + 1], draws[u], draws[u + 1], &X[u, 0], &squares[u, 0], &stored[0],
+                half, u, indptr[u], indptr[u + 1], draws[u + 1] - draws[u], &X[u, 0], &squares[u, 0], &stored[0],
                 &scratch[0],
             )

@@ -70,9 +70,10 @@ def test_rows_draw_a_stretch_of_the_pool_that_begins_anywhere_and_is_shared_by_f
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("factors", [1, 5, 14, 40])
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_half_step_is_that_of_the_definition(dtype, factors, side):
-    matrix = likes()
-    counts, negatives = to_counts(matrix), negatives_of(matrix)
+@pytest.mark.parametrize("density", [0.15, 0.9])
+def test_a_half_step_is_that_of_the_definition(dtype, factors, side, density):
+    matrix = likes(density=density)
+    counts, negatives = to_counts(matrix), negatives_of(matrix, per_row=150)
     X, Y = random_factors(matrix.shape, factors + 2, dtype)
     squares = np.abs(random_factors(matrix.shape, factors + 2, dtype, 2)[0])
     before = X.copy()

@@ -167,7 +167,9 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         """
         self._check_parameters()
         matrix = confidences(check_csr(user_items), 1.0, "user_items")
-        counts = tuple(self._weights(side) for side in (matrix, matrix.T.tocsr()))
+        values = matrix.data.astype(self.dtype, copy=False)
+        matrix = type(matrix)((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+        counts = to_counts(matrix), to_counts(matrix.T.tocsr())
         random = check_random_state(self.random_state)
         draws = self._draws_per_row(counts[0])
         squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
@@ -204,10 +206,6 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
         self.dtype = check_dtype(self.dtype)
-
-    def _weights(self, matrix: Matrix) -> Counts:
-        counts = to_counts(matrix)
-        return counts._replace(values=counts.values.astype(self.dtype, copy=False))
 
     def _draws_per_row(self, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many items each user draws, and users each item: in all about the same."""

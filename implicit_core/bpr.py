@@ -51,7 +51,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         Seed of the initial factors and of the draws.
     deterministic : bool, default True
         Take steps in an order that gives the same bits for any number of threads. False lets threads race, which is
-        a little faster and gives another result each time, as on a GPU always.
+        hardly faster and gives another result each time, as on a GPU always.
 
     Attributes
     ----------

@@ -46,10 +46,14 @@ sanitized() { # COMMAND...: run with the run-time of gcc's sanitizers; libstdc++
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OPENBLAS_NUM_THREADS=1 "$@"
 }
 
-test_sanitized() { # NAME TEST...: the same as build_and_test with AddressSanitizer and UndefinedBehaviorSanitizer
+build_sanitized() { # NAME: build the copy with AddressSanitizer and UndefinedBehaviorSanitizer, in its own venv
+    copy_source "$work/$1-src"
+    IMPLICIT_CORE_DEBUG=1 IMPLICIT_CORE_SANITIZE=address,undefined venv "$1" "$work/$1-src[test]"
+}
+
+test_sanitized() { # NAME TEST...: the same as build_and_test with these sanitizers
     local name=$1
     shift
-    copy_source "$work/$name-src"
-    IMPLICIT_CORE_DEBUG=1 IMPLICIT_CORE_SANITIZE=address,undefined venv "$name" "$work/$name-src[test]"
+    build_sanitized "$name"
     sanitized "$work/$name/bin/python" "$work/$name/bin/pytest" -q -n auto "$@"
 }

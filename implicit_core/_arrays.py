@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from implicit_core._checks import check_memory
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
 BPR_DRAWS = 2**20  #: steps that are drawn and put in order together
 BPR_BLOCKS = 16  #: of users and of items, between which steps are shared out; a power of two
-LMF_RUN = 32  #: columns in a row of the pool that are drawn at once
+LMF_GROUP = 16  #: rows that draw from the same place of the pool, so that what they draw is in cache
 ADAGRAD_START = 1e-6  #: sum of squared gradients before the first step
 ZERO_NORM = 1e-10  #: stands for the norm of an all-zero vector
 NO_SCORE = float(np.finfo(np.float32).min)  #: score of a position without an item, in results of nearest neighbours
@@ -34,7 +35,11 @@ def is_array(array: Any) -> bool:
 
 
 def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
-    """Do nothing: the memory of the host is for its system to hand out."""
+    """Raise MemoryError where new factors, or their gram matrix, are larger than the memory of the machine."""
+    size = sum(counts.shape) * width * np.dtype(dtype).itemsize if sides else 0
+    gram = 8 * width**2 if orders == 2 else 0
+    users, items = counts.shape
+    check_memory(max(size, gram), f"{width} factors of {users} users and {items} items", "take fewer factors")
 
 
 def to_device(counts: Counts) -> Counts:
@@ -55,7 +60,8 @@ def as_factors(array: Any) -> Factors:
 
 def writable(array: Any, dtype: DTypeLike) -> Factors:
     """Factors of a type as an array that a kernel may write: itself where that will do."""
-    return np.require(array, dtype, ["C", "A", "W"])
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "A", "W"])
 
 
 def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
@@ -82,7 +88,7 @@ def squared_norms(factors: Factors) -> NDArray[np.float64]:
 
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     """YᵀY in float64, on the host."""
-    with one_blas_thread:
+    with one_blas_thread, np.errstate(over="ignore", invalid="ignore"):
         wide = Y.astype(np.float64)
         return wide.T @ wide
 
@@ -307,13 +313,13 @@ def bpr_tasks(triples: NDArray[np.int32], blocks: int = BPR_BLOCKS) -> NDArray[n
 
 
 def lmf_draws(negatives: Negatives, u: int, epoch: int, side: int) -> NDArray[np.int32]:
-    """The columns that row u draws in an epoch: runs of the pool, each from a place ⌊bits · places / 2⁶⁴⌋."""
-    first, last = negatives.indptr[u : u + 2].tolist()
-    bits, _ = philox(negatives.key, epoch, np.arange(first, last, LMF_RUN, dtype=np.uint64), side)
-    places = len(negatives.pool) - LMF_RUN + 1
-    starts = np.array([int(b) * places >> 64 for b in bits], dtype=np.int64)
-    positions = (starts[:, None] + np.arange(LMF_RUN)).ravel()[: last - first]
-    drawn: NDArray[np.int32] = negatives.pool[positions]
+    """The columns that row u draws in an epoch: those of the pool from a place that its group of rows shares.
+
+    The place is ⌊bits · size of the pool / 2⁶⁴⌋; the beginning of the pool follows its end.
+    """
+    draws, size = int(negatives.indptr[u + 1] - negatives.indptr[u]), len(negatives.pool)
+    bits, _ = philox(negatives.key, epoch, np.array([u // LMF_GROUP], dtype=np.uint64), side)
+    drawn: NDArray[np.int32] = negatives.pool[((int(bits[0]) * size >> 64) + np.arange(draws)) % size]
     return drawn
 
 

@@ -86,7 +86,9 @@ class Checkpoint:
         self._random = ""
 
     def begin(self, random: np.random.Generator, initialize: Callable[[], None]) -> int:
-        """Restore what the file holds, or initialize the factors if there is none.
+        """Restore what the file holds; if there is none, initialize the factors and write them.
+
+        An error or interrupt leaves the model as it was, so that the same call can be made again.
 
         Parameters
         ----------
@@ -106,13 +108,23 @@ class Checkpoint:
         ModelLoadError
             The file is damaged.
         """
-        done = 0
-        if self._path is None or not self._path.exists():
+        model: Any = self._model
+        if self._path is None:
             initialize()
-        else:
-            done = self._restore(random)
-        if self._path is not None:
+            return 0
+        before = model.user_factors, model.item_factors, random.bit_generator.state
+        try:
+            done = 0
+            if self._path.exists():
+                done = self._restore(random)
+            else:
+                initialize()
             self._random = encode_random_state(random)
+            if done == 0:
+                self._write(0)
+        except BaseException:
+            model.user_factors, model.item_factors, random.bit_generator.state = before
+            raise
         return done
 
     def after(self, iterations: int) -> None:
@@ -125,8 +137,12 @@ class Checkpoint:
         """
         model: Any = self._model
         if self._path is not None and (iterations % self._every == 0 or iterations == model.iterations):
-            about = {"fit": self._fit, "iterations": iterations, "random": self._random}
-            write_npz(self._path, {**model._state(), **self._sums, ENTRY: json.dumps(about)})
+            self._write(iterations)
+
+    def _write(self, iterations: int) -> None:
+        model: Any = self._model
+        about = {"fit": self._fit, "iterations": iterations, "random": self._random}
+        write_npz(self._path, {**model._state(), **self._sums, ENTRY: json.dumps(about)})
 
     def _restore(self, random: np.random.Generator) -> int:
         model: Any = self._model
@@ -138,7 +154,7 @@ class Checkpoint:
             )
         try:
             about = json.loads(state[ENTRY])
-            fit, done = dict(about["fit"]), check_count(about["iterations"], "iterations", 1)
+            fit, done = dict(about["fit"]), check_count(about["iterations"], "iterations")
             start = decode_random_state(about["random"]).bit_generator.state
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise ModelLoadError(f"the checkpoint {self._path} is damaged: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from implicit_core._typing import Counts, Matrix
-from implicit_core.utils import bounds, check_arrays, check_columns, check_real, check_structure, single
+from implicit_core.utils import (
+    bounds,
+    check_arrays,
+    check_columns,
+    check_real,
+    check_structure,
+    checked,
+    has_usual_types,
+    single,
+)
 
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
@@ -73,6 +83,24 @@ def check_size(N: Any, name: str) -> int:
     return check_count(N, name, maximum=np.iinfo(np.int32).max)
 
 
+def check_memory(size: int, what: str, advice: str) -> None:
+    """Raise MemoryError where something of ``size`` bytes would not fit into the memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    if 0 < memory < size:
+        raise MemoryError(f"{what} take {size / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB; {advice}")
+
+
+def check_results(N: int, ids: int, width: int) -> None:
+    """Raise MemoryError where N results of ``width`` bytes for each of some ids would not fit into memory."""
+    check_memory(N * ids * width, f"N={N} results for {ids} ids", "ask for fewer results, or for fewer ids at a time")
+
+
+def check_callback(callback: Any) -> None:
+    """Raise TypeError unless it can be called, or is None."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function or None, got {callback!r}")
+
+
 def check_threads(num_threads: Any) -> None:
     """Raise TypeError or ValueError unless this is a number of threads."""
     check_count(num_threads, "num_threads", -sys.maxsize)
@@ -120,8 +148,19 @@ def _as_array(ids: Any, name: str) -> NDArray[Any]:
 
 
 def is_one(ids: Any, name: str) -> bool:
-    """Whether this stands for one id rather than for a sequence of them."""
-    return isinstance(ids, (int, np.integer)) or _as_array(ids, name).ndim == 0
+    """Whether this stands for one id rather than for a sequence of them.
+
+    Raises
+    ------
+    IndexError
+        It is a single truth value, which selects nothing.
+    """
+    if isinstance(ids, (int, np.integer)) and not isinstance(ids, bool):
+        return True
+    array = _as_array(ids, name)
+    if array.ndim == 0 and array.dtype == np.bool_:
+        raise IndexError(f"{name} must be an integer id or a sequence of them, got {ids!r}")
+    return array.ndim == 0
 
 
 def check_ids(ids: Any, size: int, name: str) -> NDArray[np.int64]:
@@ -222,9 +261,8 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
         raise IndexError(f"{id_name} must not be negative, got {ids.min()}")
     check_real(matrix.data, name)
     check_arrays(matrix, name)
-    if matrix.dtype == np.float16:
-        check_structure(matrix, name)
-        matrix = single(matrix)
+    if matrix.dtype == np.float16 or not has_usual_types(matrix):
+        matrix = single(checked(matrix, name))
     rows, columns = matrix.shape
     if columns == known[0] != known[1]:
         raise ValueError(
@@ -235,7 +273,8 @@ def aligned_rows(matrix: Matrix, ids: Any, known: tuple[int, int], names: tuple[
         check_structure(matrix, name)
         if columns <= known[1]:
             return matrix
-    elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > ids.max(initial=-1):
+    elif len(ids) < rows >= known[0] and ids.dtype.kind in "iu" and rows > bounds(ids)[1]:
+        ids = ids.astype(np.int64, copy=False)  # in which ids + 1 fits
         if len(matrix.indptr) != rows + 1:
             raise ValueError(f"{name} is not a valid CSR matrix: it has {rows} rows, but indptr {len(matrix.indptr)}")
         starts, stops = matrix.indptr[ids], matrix.indptr[ids + 1]

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_core.utils import ModelLoadError, all_finite
+from implicit_core.utils import ModelLoadError, all_finite, check_random_state
 
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line
 LOCAL_HEADER = 30  #: bytes of the header of a member, without its name and extra fields
@@ -39,9 +39,20 @@ FROM_PICKLE = (
 )
 
 
-def with_suffix(path: str | os.PathLike[str]) -> Path:
-    """The path as ``numpy.savez`` would write it."""
-    path = Path(os.fspath(path))
+def with_suffix(path: str | bytes | os.PathLike[str]) -> Path:
+    """The path as ``numpy.savez`` would write it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no path, or one that cannot be of a file.
+    """
+    given: Any = path
+    if not isinstance(given, (str, bytes, os.PathLike)):
+        raise TypeError(f"the file of a model must be a path or a binary file object, got {type(given).__name__}")
+    path = Path(os.fsdecode(given))
+    if not path.name or "\0" in path.name:
+        raise ValueError(f"the file of a model must have a name, got the path {os.fsdecode(given)!r}")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
@@ -268,7 +279,7 @@ def set_state(model: Any, state: Any) -> None:
     ModelLoadError
         It is no state of ours: a module of this package stands in for one of implicit.
     """
-    if "_cache" not in state:
+    if not isinstance(state, dict) or "_cache" not in state:
         raise ModelLoadError(f"a pickle of another library cannot become a {type(model).__name__}; {FROM_PICKLE}")
     vars(model).update(state)
 
@@ -278,8 +289,8 @@ def encode_random_state(random_state: Any) -> Any:
 
     Raises
     ------
-    ValueError
-        A generator of a kind that could not be read back.
+    TypeError, ValueError
+        It is no seed, or a generator of a kind that could not be read back.
     """
     if random_state is None:
         return None
@@ -289,7 +300,7 @@ def encode_random_state(random_state: Any) -> Any:
         return json.dumps({"seed_sequence": _plain(random_state.state)})
     if isinstance(random_state, np.random.RandomState):
         return json.dumps({"legacy": _plain(random_state.get_state(legacy=False))})
-    generator = np.random.default_rng(random_state)
+    generator = check_random_state(random_state)
     if type(generator.bit_generator) not in _BIT_GENERATORS:
         raise ValueError(
             f"a random_state over {type(generator.bit_generator).__name__} cannot be stored; set it to an int or a "

@@ -11,7 +11,7 @@ from implicit_core._arrays import entries
 from implicit_core._checks import check_count, check_number, check_positive, check_threads
 from implicit_core._kernels import Kernels
 from implicit_core._typing import Counts, Factors, Matrix, Policy
-from implicit_core.utils import check_csr, confidences, entry_at, to_counts
+from implicit_core.utils import ModelFitError, check_csr, confidences, entry_at, to_counts
 
 STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
@@ -124,9 +124,14 @@ def solve(
     # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
     ridge = objective.ridge(counts, len(Y))
     diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
-    kernels.least_squares(
-        counts, X, Y, objective.weight * gram, diag, objective.policy, cg_steps, slice(None), num_threads, block_size
-    )
+    with np.errstate(over="ignore"):
+        gram = objective.weight * gram
+    if not (gram.diagonal() <= np.finfo(diag.dtype).max).all():
+        raise ModelFitError(
+            f"the fixed factors are NaN, infinite or too large for {diag.dtype}; raise regularization, or lower alpha "
+            "or unobserved_weight"
+        )
+    kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(None), num_threads, block_size)
 
 
 def half_step(
@@ -161,7 +166,8 @@ def half_step(
         raise ValueError(
             f"X is updated in place, so it must be C-contiguous, writable, and float32 or float64; got {X.dtype}"
         )
-    held, Y = kernels.as_factors(X), kernels.as_factors(Y.astype(X.dtype, copy=False))
+    with np.errstate(over="ignore"):
+        held, Y = kernels.as_factors(X), kernels.as_factors(Y.astype(X.dtype, copy=False))
     gram = kernels.gram(Y, num_threads)
     solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads, block_size)
     if held is not X:
@@ -176,6 +182,8 @@ def calculate_loss(
     objective = Objective.of(regularization)
     counts = _checked(kernels, objective, Cui, X, Y)
     X, Y = kernels.as_factors(X), kernels.as_factors(Y)
+    kind = np.promote_types(X.dtype, Y.dtype)
+    X, Y = X.astype(kind, copy=False), Y.astype(kind, copy=False)
     grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     total = objective.total_weight(counts)
     ridges = objective.regularization, objective.regularization

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
 from tqdm.auto import tqdm
 
-from implicit_core._checks import check_count, check_size, check_threads
+from implicit_core._checks import check_count, check_results, check_size, check_threads
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core.cpu import kernels
@@ -184,6 +184,7 @@ def rank(
     num_threads: int = 0,
 ) -> tuple[Ids, Scores]:
     """The best k columns for each row of liked · similarity; see :func:`implicit_core._arrays.knn_recommend`."""
+    check_results(k, len(liked.indptr) - 1, 12)
     if len(liked.indptr) == 2:
         return kernels.knn_recommend(
             liked, similarity, k, exclude_liked=exclude_liked, only=only, drop=drop, num_threads=num_threads

@@ -21,6 +21,7 @@ from implicit_core._checks import (
     aligned_rows,
     as_dtype,
     as_rows,
+    check_callback,
     check_count,
     check_dtype,
     check_ids,
@@ -33,7 +34,15 @@ from implicit_core._least_squares import Objective, half_step, solve
 from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
-from implicit_core.utils import check_csr, check_random_state, one_blas_thread, to_counts, to_csr
+from implicit_core.utils import (
+    all_finite,
+    check_csr,
+    check_random_state,
+    one_blas_thread,
+    real_matrix,
+    to_counts,
+    to_csr,
+)
 
 log = logging.getLogger("implicit_core")
 
@@ -251,9 +260,10 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         OSError
             The checkpoint cannot be written.
         MemoryError
-            The GPU has not enough memory; the message says how much is needed.
+            The GPU has not enough memory, or the machine for the factors; the message says how much is needed.
         """
         self._check_parameters()
+        check_callback(callback)
         objective = self._objective()
         matrix = objective.confidences(check_csr(user_items), "user_items")
         Cui = to_counts(matrix)
@@ -398,6 +408,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                     user_weights = cho_factor(A)
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
+            else:
+                _check_weights(user_weights, items.shape[1])
             _, rhs = _arrays.entries(counts.values, objective.policy)
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
             direction = cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
@@ -436,7 +448,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         for side, shape in sides.items():
             if getattr(self, side) is None:
                 drawn[side] = draw(shape, dtype=np.promote_types(self.dtype, np.float32).type)
-                drawn[side] *= scale
+                with np.errstate(over="ignore"):
+                    drawn[side] *= scale
                 drawn[side] = self._kernels.writable(drawn[side], self.dtype)
         self._cache.clear()
         for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
@@ -457,7 +470,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             held = self._factors(side)
             factors = getattr(self, side)
             gram = self._kernels.gram(held, self.num_threads)
-            if not (gram.diagonal() <= np.finfo(np.promote_types(held.dtype, np.float32)).max).all():
+            most = min(np.finfo(np.promote_types(kind, np.float32)).max for kind in (held.dtype, self.dtype))
+            if not (gram.diagonal() <= most).all():
                 raise ModelFitError(
                     f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
                     "user_factors and item_factors to None to start anew"
@@ -467,7 +481,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
     def _half_step(self, counts: Counts, side: str, other: str) -> None:
         """Solve for the factors of one side with those of the other fixed."""
-        # a callback may have replaced the factors, or written into them
+        # a callback may have changed parameters, replaced the factors, or written into them
+        self._check_parameters()
         X = self._writable(side, (counts.shape[0], self.factors))
         self._writable(other, (counts.shape[1], self.factors))
         self._cache.clear()
@@ -539,6 +554,18 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
     def _aligned(self, matrix: Matrix, ids: Any, side: str, other: str, names: tuple[str, str]) -> Matrix:
         return aligned_rows(matrix, ids, (len(self._factors(side)), len(self._factors(other))), names)
+
+
+def _check_weights(user_weights: Any, factors: int) -> None:
+    """Raise TypeError or ValueError unless this is a Cholesky factor as ``explain`` returns it."""
+    if not isinstance(user_weights, tuple) or len(user_weights) != 2 or not isinstance(user_weights[1], (bool, int)):
+        raise TypeError(f"user_weights must be what explain returned before, got {type(user_weights).__name__}")
+    factor = real_matrix(user_weights[0], "user_weights[0]")
+    if factor.shape != (factors, factors) or not (all_finite(factor) and factor.diagonal().all()):
+        raise ValueError(
+            f"user_weights must be of this model, a finite factor of shape {(factors, factors)}, got shape "
+            f"{factor.shape}"
+        )
 
 
 class CPUAlternatingLeastSquares(AlternatingLeastSquares):

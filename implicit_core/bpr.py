@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
+from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._typing import Counts, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
@@ -51,7 +51,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         Seed of the initial factors and of the draws.
     deterministic : bool, default True
         Take steps in an order that gives the same bits for any number of threads. False lets threads race, which is
-        a little faster and gives another result each time, as on a GPU always.
+        hardly faster and gives another result each time, as on a GPU always.
 
     Attributes
     ----------
@@ -149,9 +149,10 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         OSError
             The checkpoint cannot be written.
         MemoryError
-            The GPU has not enough memory; the message says how much is needed.
+            The GPU has not enough memory, or the machine for the factors; the message says how much is needed.
         """
         self._check_parameters()
+        check_callback(callback)
         counts = to_counts(confidences(check_csr(user_items), 1.0, "user_items"))
         self._check_room(counts, self.factors + 1, 1)
         random = check_random_state(self.random_state)
@@ -163,6 +164,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
+                self._check_parameters()  # which a callback may have changed
                 correct, skipped = self._kernels.bpr_epoch(
                     counts,
                     users,

@@ -311,6 +311,7 @@ def ranking_metrics_at_k(
     check_threads(num_threads)
     test = to_counts(_canonical(test_user_items, "test_user_items"))
     train = sparse.csr_matrix(as_csr(train_user_items, "train_user_items"))
+    K = min(K, max(train.shape[1], test.shape[1], BATCH_RESULTS))  # more would only be empty places
     sizes = np.diff(test.indptr)
     users = np.flatnonzero(sizes)
     if len(users) and users[-1] >= train.shape[0]:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
-from implicit_core._arrays import LMF_RUN
 from implicit_core._checkpoint import Checkpoint
-from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
+from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
@@ -39,8 +38,9 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     An epoch takes a step of AdaGrad for each user, then for each item. The sum over what is not stored is estimated
     anew in each step: a user draws :math:`n_u` items, all equally likely, and an item the mean of :math:`n_u` users,
-    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. Draws
-    that turn out to be stored are left out.
+    likely by their number of entries: the same objective as long as no :math:`n_u` reaches the number of items. What
+    is drawn are neighbours in a random order, in each epoch from another place, which 16 rows next to each other share:
+    then it is in cache. Draws that turn out to be stored are left out.
 
     Parameters
     ----------
@@ -164,10 +164,16 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             which the message compares with this one.
         OSError
             The checkpoint cannot be written.
+        MemoryError
+            The factors are larger than the memory of the machine.
         """
         self._check_parameters()
+        check_callback(callback)
         matrix = confidences(check_csr(user_items), 1.0, "user_items")
-        counts = tuple(self._weights(side) for side in (matrix, matrix.T.tocsr()))
+        values = matrix.data.astype(self.dtype, copy=False)
+        matrix = type(matrix)((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+        counts = to_counts(matrix), to_counts(matrix.T.tocsr())
+        self._check_room(counts[0], self.factors + 2, 1)
         random = check_random_state(self.random_state)
         draws = self._draws_per_row(counts[0])
         squares = [np.zeros((n, self.factors + 2), dtype=self.dtype) for n in matrix.shape]
@@ -177,7 +183,10 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         key = int(random.integers(2**64, dtype=np.uint64))
         # each column of a user as likely, of an item as often as it is stored
         pools = random.permutation(matrix.shape[1]), random.permutation(counts[1].indices)
-        negatives = [_negatives(n, pool, key) for n, pool in zip(draws, pools, strict=True)]
+        negatives = [
+            Negatives(np.append(0, np.cumsum(n)), pool.astype(np.int32, copy=False), key)
+            for n, pool in zip(draws, pools, strict=True)
+        ]
         with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
@@ -201,10 +210,6 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         check_number(self.learning_rate, "learning_rate")
         check_number(self.regularization, "regularization", 0)
         self.dtype = check_dtype(self.dtype)
-
-    def _weights(self, matrix: Matrix) -> Counts:
-        counts = to_counts(matrix)
-        return counts._replace(values=counts.values.astype(self.dtype, copy=False))
 
     def _draws_per_row(self, counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many items each user draws, and users each item: in all about the same."""
@@ -234,7 +239,13 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
 
     def _half_step(self, counts: Counts, squares: Factors, negatives: Negatives, epoch: int, side: int) -> None:
         """Take a step for users (side 0) or items (side 1), in pieces between which signals are acted on."""
-        width = self.factors + 2
+        self._check_parameters()  # which a callback may have changed
+        width = squares.shape[1]
+        if self.dtype != squares.dtype or self.factors != width - 2:
+            raise ValueError(
+                f"factors and dtype must stay the same during fit, {width - 2} and {squares.dtype}, got {self.factors} "
+                f"and {self.dtype}"
+            )
         names = ("user_factors", "item_factors") if side == 0 else ("item_factors", "user_factors")
         X, Y = (self._writable(name, (n, width)) for name, n in zip(names, counts.shape, strict=True))
         samples = counts.indptr + negatives.indptr
@@ -253,12 +264,6 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
                 slice(start, stop),
                 self.num_threads,
             )
-
-
-def _negatives(draws: NDArray[np.int64], pool: NDArray[Any], key: int) -> Negatives:
-    """Draws per row from a pool that ends as it begins, so that a run can start anywhere."""
-    indptr = np.concatenate([[0], np.cumsum(draws)])
-    return Negatives(indptr, np.resize(pool, len(pool) + LMF_RUN - 1).astype(np.int32, copy=False), key)
 
 
 class CPULogisticMatrixFactorization(LogisticMatrixFactorization):

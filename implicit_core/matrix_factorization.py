@@ -16,6 +16,7 @@ from implicit_core._checks import (
     as_rows,
     check_count,
     check_one_or_many,
+    check_results,
     check_selection,
     check_size,
     check_threads,
@@ -34,7 +35,7 @@ from implicit_core._files import (
 from implicit_core._kernels import Kernels, Search
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import all_finite, real_matrix, to_csr
+from implicit_core.utils import all_finite, real_array, real_matrix, to_csr
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -332,7 +333,10 @@ class MatrixFactorizationBase(RecommenderBase):
         ------
         ModelFitError
             The factors are not finite, so that the file could not be loaded.
+        TypeError, ValueError
+            A parameter is of the wrong kind or out of range.
         """
+        self._check_parameters()
         state = {name: getattr(self, name) for name in (*self._saved, *self._beyond)}
         state["user_factors"], state["item_factors"] = self._host_factors()
         for side in ("user_factors", "item_factors"):
@@ -426,9 +430,16 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _writable(self, side: str, shape: tuple[int, int]) -> Factors:
         """Factors to go on from in a fit, as an array that a kernel may write: the model's own where that will do."""
+        held = getattr(self, side)
+        if held is None:
+            raise ValueError(f"{side} must not be taken away during fit, got None")
         self._check_shape(side, shape)
-        setattr(self, side, self._kernels.writable(getattr(self, side), self.dtype))
-        factors: Factors = getattr(self, side)
+        if not self._kernels.is_array(held):
+            held = real_array(held, side)
+        elif held.dtype.kind not in "biuf":
+            raise TypeError(f"{side} must be an array of real numbers, got {held.dtype}")
+        factors = self._kernels.writable(held, self.dtype)
+        setattr(self, side, factors)
         return factors
 
     def _similar(
@@ -466,6 +477,7 @@ class MatrixFactorizationBase(RecommenderBase):
     ) -> tuple[Ids, Scores]:
         """Best N rows of ``factors`` for n queries, which are asked for in batches to bound memory and delay."""
         dtype = np.promote_types(factors.dtype, np.float32)
+        check_results(N, n, 4 + dtype.itemsize)
         index = search.prepare(factors, only, cosine=cosine, queries=n, num_threads=self.num_threads)
         batch = max(1, int(min(max(512, BATCH_FLOP / max(2 * factors.size, 1)), BATCH_RESULTS / max(N, 1))))
 

@@ -319,7 +319,14 @@ class ItemItemRecommender(RecommenderBase):
 
     __setstate__ = set_state
 
+    def _check_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter of the wrong kind or out of range."""
+        for name in self._saved:
+            (check_number if name in ("K1", "B") else check_count)(getattr(self, name), name, -sys.maxsize)
+        check_count(self.K, "K", 1)
+
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
+        self._check_parameters()
         state = {name: getattr(self, name) for name in self._saved}
         if self.similarity is not None:
             state.update((name, getattr(self.similarity, name)) for name in _MATRIX)
@@ -336,9 +343,8 @@ class ItemItemRecommender(RecommenderBase):
         try:
             for name in self._saved:
                 if name in state:
-                    (check_number if name in ("K1", "B") else check_count)(state[name], name, -sys.maxsize)
                     setattr(self, name, state[name])
-            check_count(self.K, "K", 1)
+            self._check_parameters()
         except (TypeError, ValueError) as error:
             raise ModelLoadError(f"the file holds a parameter that cannot be: {error}") from error
         try:

@@ -171,6 +171,8 @@ class RecommenderBase(metaclass=ABCMeta):
         ------
         ModelFitError
             Factors are NaN or infinite.
+        TypeError, ValueError
+            A parameter is of the wrong kind or out of range: the file could not be loaded. Or ``file`` is no file.
 
         Warns
         -----

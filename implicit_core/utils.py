@@ -105,9 +105,12 @@ def augment_inner_product_matrix(factors: Factors) -> tuple[np.floating, Factors
         ``factors`` are not real numbers, or not two-dimensional.
     """
     factors = real_matrix(factors, "factors")
-    norms = np.linalg.norm(factors, axis=1)
-    max_norm = norms.max(initial=0)
-    extra = np.sqrt(np.maximum(max_norm**2 - norms**2, 0)).astype(factors.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(factors, axis=1)
+        max_norm = norms.max(initial=0)
+        extra = np.sqrt(np.maximum(max_norm**2 - norms**2, 0)).astype(factors.dtype)
+    if not np.isfinite(max_norm**2):
+        raise ValueError("factors must be finite, and the squares of their norms, too; scale them down")
     return max_norm, np.column_stack([factors, extra])
 
 
@@ -139,12 +142,25 @@ def single(matrix: Matrix) -> Matrix:
 
 
 def checked(matrix: Matrix, name: str) -> Matrix:
-    """A CSR matrix whose structure a kernel can trust, without what its arrays hold beyond their end."""
+    """A CSR matrix whose structure a kernel can trust, without what its arrays hold beyond their end.
+
+    Indices are of one type and values in the byte order of the machine, which SciPy takes for granted.
+    """
     check_structure(matrix, name)
-    stored = matrix.indptr[-1]
-    if len(matrix.indices) > stored or len(matrix.data) > stored:
-        matrix = type(matrix)((matrix.data[:stored], matrix.indices[:stored], matrix.indptr), shape=matrix.shape)
+    stored, data, indices, indptr = matrix.indptr[-1], matrix.data, matrix.indices, matrix.indptr
+    usual = has_usual_types(matrix)
+    if not usual:
+        data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        indices, indptr = indices.astype(np.int64), indptr.astype(np.int64)
+    if not usual or len(indices) > stored or len(data) > stored:
+        matrix = type(matrix)((data[:stored], indices[:stored], indptr), shape=matrix.shape)
     return matrix
+
+
+def has_usual_types(matrix: Matrix) -> bool:
+    """Whether the arrays of a CSR matrix have types that SciPy can index, sort and convert, but for half precision."""
+    kind = matrix.indices.dtype
+    return bool(kind == matrix.indptr.dtype and kind in (np.int32, np.int64) and matrix.dtype.isnative)
 
 
 def _valid(matrix: Any, name: str) -> Any:

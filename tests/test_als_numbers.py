@@ -66,18 +66,19 @@ def test_no_exact_half_step_increases_the_loss(dtype, seed, regularization):
         before = after
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-3)])
 @settings(max_examples=100, deadline=None, database=None)
 @given(seed=SEEDS, regularization=st.sampled_from([1e-3, 0.01, 1.0]))
-def test_the_loss_falls_strictly_until_it_is_at_rest(seed, regularization):
-    """In double precision and for common confidences, to 12 digits."""
+def test_the_loss_falls_strictly_until_it_is_at_rest(dtype, tolerance, seed, regularization):
+    """For common confidences, none of which may end in an error."""
     random, matrix, factors = problem(seed, exponents=(-2, 2))
     transposed = matrix.T.tocsr()
-    X, Y = (random.normal(size=(n, factors)) for n in matrix.shape)
+    X, Y = (random.normal(size=(n, factors)).astype(dtype) for n in matrix.shape)
     before, _ = loss_of(matrix, X, Y, regularization)
     for half_step in range(8):
         least_squares(*((matrix, X, Y) if half_step % 2 == 0 else (transposed, Y, X)), regularization)
         after, _ = loss_of(matrix, X, Y, regularization)
-        assert after <= before * (1 + 1e-12)
+        assert after <= before * (1 + tolerance)
         before = after
 
 
@@ -131,5 +132,9 @@ def test_conjugate_gradient_ends_where_its_residual_never_gets_small(use_native)
     model = AlternatingLeastSquares(
         12, 1e-3, use_native=use_native, cg_steps=2**31 - 1, iterations=2, random_state=0, init_scale=10.0
     )
-    model.fit(matrix, show_progress=False)
-    assert np.isfinite(model.item_factors).all()
+    try:
+        model.fit(matrix, show_progress=False)
+    except ModelFitError as error:  # which depends on how an instruction set rounds
+        assert_advice(error)
+    else:
+        assert np.isfinite(model.item_factors).all()

@@ -111,7 +111,7 @@ def test_work_is_spread_over_tasks():
 def test_an_epoch_takes_the_steps_of_the_definition(monkeypatch, dtype, verify, factors):
     counts, users = entries_of(likes())
     for module in (_arrays, kernels):
-        monkeypatch.setattr(module, "BPR_DRAWS", 150)  # several batches, the last one short
+        monkeypatch.setattr(module, "BPR_DRAWS", 300)  # two batches, the first one of two blocks of draws
     random = np.random.default_rng(1)
     X, Y = (random.normal(size=(n, factors + 1)).astype(dtype) for n in counts.shape)
     X[:, -1] = 1

@@ -115,11 +115,32 @@ def test_a_fit_may_be_interrupted_over_and_over(make, matrix, path):
     assert_same_factors(fitted(make(), matrix, checkpoint=path), fitted(make(), matrix))
 
 
-def test_before_the_first_write_a_fit_starts_anew(make, matrix, path):
-    interrupted(make(), matrix, path, 0)
-    interrupted(make(), matrix, path, 2, every=3)
-    assert not path.exists()
-    assert_same_factors(fitted(make(), matrix, checkpoint=path), fitted(make(), matrix))
+@pytest.mark.parametrize(("stop", "every"), [(0, 1), (2, 3)])
+@pytest.mark.parametrize("same_model", [True, False])
+def test_before_the_first_write_of_an_iteration_a_fit_starts_anew(make, matrix, path, stop, every, same_model):
+    """The same model has factors that an iteration has changed, which must not count."""
+    model = interrupted(make(), matrix, path, stop, every)
+    again = fitted(model if same_model else make(), matrix, checkpoint=path)
+    assert_same_factors(again, fitted(make(), matrix))
+
+
+@pytest.mark.parametrize("seed", ["int", "generator"])
+@pytest.mark.parametrize("name", ["als", "bpr", "lmf"])
+def test_an_interrupt_while_the_start_is_written_leaves_the_model_as_it_was(name, matrix, path, seed, monkeypatch):
+    expected = fitted(MODELS[name](random_state=SEEDS[seed]()), matrix)
+    model = MODELS[name](random_state=SEEDS[seed]())
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(matrix, show_progress=False, checkpoint=path)
+    assert model.user_factors is None
+    assert model.item_factors is None
+    assert list(path.parent.iterdir()) == []
+    assert_same_factors(fitted(model, matrix, checkpoint=path), expected)
 
 
 @pytest.mark.parametrize("kind", SEEDS)
@@ -343,7 +364,7 @@ def entries_of(path):
                 "checkpoint": json.dumps({**json.loads(entries["checkpoint"].item()), **change})
             }
             for change in (
-                {"iterations": -1}, {"iterations": 0}, {"iterations": "3"}, {"iterations": None}, {"fit": 3},
+                {"iterations": -1}, {"iterations": "3"}, {"iterations": None}, {"fit": 3},
                 {"random": None}, {"random": "nonsense"}, {"random": 7}, {"random": '{"seed": 3}'},
             )
         ),

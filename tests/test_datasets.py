@@ -541,3 +541,27 @@ def test_sketchfab_comes_back_from_a_server_as_it_was_generated(server, cache, t
 )
 def test_the_addresses_are_those_of_the_older_library(address, name):
     assert address == f"https://github.com/benfred/recommender_data/releases/download/v1.0/{name}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on memory")
+@pytest.mark.parametrize("kind", ["gzip", "bz2"])
+def test_a_small_file_of_one_endless_line_does_not_fill_the_memory(run_python, tmp_path, kind):
+    """Its 1 GB would be 1 GB of text, and the room is half of that."""
+    packed = tmp_path / {"gzip": "plays.gz", "bz2": "plays.bz2"}[kind]
+    script = f"""
+import {kind}, resource
+from implicit_core.datasets import lastfm
+
+with {kind}.open({str(packed)!r}, "wb") as file:
+    for _ in range(1024):
+        file.write(b"x" * 2**20)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**29,) * 2)
+try:
+    lastfm.generate_dataset({str(packed)!r}, {str(tmp_path / "made.hdf5")!r})
+except ValueError as error:
+    print(error)
+"""
+    result = run_python("-c", script)
+    assert "got none in" in result.stdout, result.stderr
+    assert list(tmp_path.iterdir()) == [packed]

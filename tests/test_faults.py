@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from scipy import sparse
 
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
+from implicit_core.lmf import LogisticMatrixFactorization
 from implicit_core.nearest_neighbours import BM25Recommender, CosineRecommender
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, RecommenderBase
 
@@ -285,3 +288,89 @@ def test_pieces_of_a_cosine_file_that_are_missing_are_refused(matrix):
         memory.seek(0)
         with pytest.raises(ModelLoadError, match="the file must hold"):
             CosineRecommender.load(memory)
+
+
+@pytest.mark.parametrize("kind", [AlternatingLeastSquares, BayesianPersonalizedRanking, LogisticMatrixFactorization])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("factors", 4.0), ("factors", None), ("iterations", "15"), ("regularization", -1), ("regularization", [1]),
+        ("num_threads", 1.5), ("num_threads", None), ("dtype", "no such"), ("random_state", "x"), ("random_state", 1j),
+    ],
+)  # fmt: skip
+def test_a_model_that_could_not_be_loaded_is_not_saved_over_another(kind, name, value, matrix, tmp_path):
+    model = kind(4, iterations=1, random_state=1)
+    model.fit(matrix, show_progress=False)
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model.npz").read_bytes()
+    setattr(model, name, value)
+    with pytest.raises((TypeError, ValueError), match=name):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("K", 0), ("K", None), ("K1", "x"), ("B", None), ("num_threads", 1.5)])
+def test_neighbours_that_could_not_be_loaded_are_not_saved_over_others(name, value, matrix, tmp_path):
+    model = BM25Recommender(5)
+    model.fit(matrix, show_progress=False)
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model.npz").read_bytes()
+    setattr(model, name, value)
+    with pytest.raises((TypeError, ValueError), match=name):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.npz").read_bytes() == before
+
+
+def npz_of(members, compression=zipfile.ZIP_STORED):
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    memory.seek(0)
+    return memory
+
+
+def test_a_file_that_is_packed_much_more_than_a_model_is_refused_before_it_is_unpacked():
+    """Whether its arrays go together or not."""
+    model = BayesianPersonalizedRanking(30, iterations=1)
+    model.user_factors, model.item_factors = (np.zeros((400_000, 31), np.float32) for _ in range(2))
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        packed = npz_of({name: archive.read(name) for name in archive.namelist()}, zipfile.ZIP_DEFLATED)
+    del model, memory
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelLoadError, match=r"and says that it holds 99.* made to exhaust memory"):
+            BayesianPersonalizedRanking.load(packed)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("extent", [2**28, 2**33, 2**40, 2**60, 2**62 + 1])
+def test_memory_is_not_allotted_for_a_size_that_an_array_merely_claims(model, extent):
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = members["item_factors.npy"]
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({extent}, 4), }}"
+    members["item_factors.npy"] = content[:10] + text.ljust(117).encode() + b"\n" + content[128:]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelLoadError, match=r"item_factors\.npy has not the size that its header says"):
+            AlternatingLeastSquares.load(npz_of(members))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_array_that_is_followed_by_something_is_refused(model):
+    memory = io.BytesIO()
+    model.save(memory)
+    with zipfile.ZipFile(memory) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["user_factors.npy"] += b"more"
+    with pytest.raises(ModelLoadError, match=r"user_factors\.npy has not the size that its header says"):
+        AlternatingLeastSquares.load(npz_of(members))

@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -350,3 +351,26 @@ def test_factors_that_are_read_only_for_a_while_are_looked_at_anew(matrix):
     model.item_factors *= 2
     model.item_factors.flags.writeable = False
     np.testing.assert_array_equal(model.recommend(0, matrix[0])[1], 2 * before)
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "text"),
+    [
+        ("", ValueError, "must have a name"),
+        (".", ValueError, "must have a name"),
+        ("a\0b", ValueError, "must have a name"),
+        (None, TypeError, "must be a path or a binary file object, got NoneType"),
+        (3, TypeError, "must be a path or a binary file object, got int"),
+        (["model"], TypeError, "must be a path or a binary file object, got list"),
+    ],
+)
+def test_what_is_no_file_is_refused(model, file, error, text):
+    with pytest.raises(error, match=f"the file of a model {text}"):
+        model.save(file)
+    with pytest.raises(error, match=f"the file of a model {text}"):
+        type(model).load(file)
+
+
+def test_a_path_may_be_bytes(model, tmp_path):
+    model.save(os.fsencode(tmp_path / "model"))
+    assert type(model).load(os.fsencode(tmp_path / "model.npz")).get_params().keys() == model.get_params().keys()

@@ -138,7 +138,7 @@ def test_hits_among_entries_beyond(counts):
 
 def test_steps_of_logistic_factorization_with_entries_beyond(counts, factors):
     Y = factors[1].copy()
-    pool = np.resize(np.arange(9, dtype=np.int32), 9 + 31)
+    pool = np.arange(9, dtype=np.int32)
     results = []
     for where in (counts, moved(counts)):
         X, squares = factors[0].copy(), np.zeros((6, 4), np.float32)
@@ -157,8 +157,11 @@ def test_draws_of_entries_beyond():
     users[first] = np.arange(draws)
     indices[first] = np.arange(1, draws + 1)
     indices[second] = np.arange(draws + 1, 2 * draws + 1)
-    triples, tasks = np.empty((draws, 3), np.int32), np.empty(draws, np.int32)
-    _bpr.draw(np.zeros(draws + 1, np.int64), users, indices, 7, 0, 0, False, 16, triples, tasks, 1)
+    triples, tasks = np.empty((draws, 3), np.int32), np.empty(draws, np.uint16)
+    sizes = np.zeros((1, _arrays.BPR_BLOCKS**3), np.int64)
+    _bpr.draw(
+        np.zeros(draws + 1, np.int64), users, indices, 7, 0, 0, False, np.array([0, draws]), triples, tasks, sizes
+    )
     assert np.array_equal(triples, np.column_stack([users[first], indices[first], indices[second]]))
     assert triples.all(axis=1).sum() >= draws - 1
 

@@ -68,6 +68,7 @@ def calls(model, matrix):
     yield lambda: model.recommend(some, matrix[some], items=np.arange(40))
     yield lambda: model.similar_items(np.arange(ITEMS), N=5)
     yield lambda: model.similar_items(4)
+    yield lambda: [part for user in users for part in model.recommend(user, matrix[user], N=7)]  # in the same scratch
     yield lambda: model.similar_users(some)
     if isinstance(model, AlternatingLeastSquares):
         yield lambda: model.recommend(users, matrix, recalculate_user=True)
@@ -155,6 +156,39 @@ def test_children_forked_while_threads_are_at_work_compute_what_their_parent_doe
     results = assert_right(run_python("-W", "ignore", str(FAULTS / "processes.py"), "preload", "20", str(seed)))
     assert results["right"] == 20
     assert results["parent"] >= 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.parametrize("show_progress", [True, False])
+def test_a_child_forked_while_a_thread_holds_the_lock_of_progress_bars_can_fit(run_python, show_progress):
+    script = f"""
+import faulthandler, os, sys, threading
+from scipy import sparse
+from tqdm.auto import tqdm
+from implicit_core.als import AlternatingLeastSquares
+
+matrix, held, done = sparse.random(60, 40, 0.2, format="csr", random_state=0), threading.Event(), threading.Event()
+
+def hold():
+    with tqdm.get_lock():
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    faulthandler.dump_traceback_later(20, exit=True)  # says where it hangs
+    AlternatingLeastSquares(4, iterations=1).fit(matrix, show_progress={show_progress})
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+done.set()
+thread.join()
+sys.exit(status != 0)
+"""
+    result = run_python("-W", "ignore", "-c", script)
+    assert result.returncode == 0, result.stderr
 
 
 def assert_right(result):

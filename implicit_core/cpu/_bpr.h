@@ -1,6 +1,7 @@
 // Bayesian personalized ranking: draws of (user, liked item, disliked item), the step on one of them, and the schedule
 // that lets threads take steps side by side with the result of one fixed order.
 #pragma once
+#include "_dots.h"
 #include "_isa.h"
 #include "_random.h"
 #include "_span.h"
@@ -20,58 +21,84 @@ struct Entries {
     Span<const std::int32_t> users, indices;
 };
 
-// Draw n of an epoch: a stored entry, and the item of another. False where it is no use: the two items are the same,
-// or, if `verify`, the user has both.
-inline bool draw_triple(const Entries &entries, std::uint64_t key, std::uint32_t epoch, std::uint64_t n, bool verify,
-                        Triple &triple) {
-    const Draw draw = philox(key, epoch, 0, n);
-    const std::ptrdiff_t size = entries.indices.size;
-    const std::int64_t liked = below(draw.first, size), disliked = below(draw.second, size);
-    triple = {*entries.users.slice(liked, 1), *entries.indices.slice(liked, 1), *entries.indices.slice(disliked, 1)};
-    if (triple.liked == triple.disliked) return false;
-    if (!verify) return true;
-    const std::int64_t start = entries.indptr[triple.user], stop = entries.indptr[triple.user + 1];
-    const std::int32_t *row = entries.indices.slice(start, stop - start);
-    return !std::binary_search(row, row + (stop - start), triple.disliked);
+// Whether the rising numbers row .. row + size - 1 hold a value.
+inline bool contains(const std::int32_t *row, std::ptrdiff_t size, std::int32_t value) {
+    while (size > 1) { // without a branch that depends on the value
+        const std::ptrdiff_t half = size / 2;
+        row = row[half] <= value ? row + half : row;
+        size -= half;
+    }
+    return *row == value;
 }
 
-// Users and items fall into `blocks` blocks each (a power of two), by a hash. A step belongs to the block of its user
-// and the pair of blocks of its items. In a round, tasks share no block: rounds 0 .. blocks - 1 hold the pairs of a
+constexpr int DRAWS = 256; // that are made together, so that what they wait for arrives together
+
+// Draws first .. first + n - 1 of an epoch, at most DRAWS: each a stored entry, and the item of another. Returns how many
+// are of use, which are left in `triples`. The others have an item twice or, if `verify`, a user who has both items.
+template <class Set, class T>
+ALWAYS_INLINE int draw_triples_body(const Entries *from, std::uint64_t key, std::uint32_t epoch, std::uint64_t first,
+                                    int n, bool verify, T *RESTRICT triples) {
+    const Entries &entries = *from;
+    const std::int64_t size = entries.indices.size;
+    std::int64_t liked[DRAWS], disliked[DRAWS];
+#pragma omp simd
+    for (int k = 0; k < n; ++k) {
+        const Draw draw = philox(key, epoch, 0, first + k);
+        liked[k] = below(draw.first, size);
+        disliked[k] = below(draw.second, size);
+    }
+    for (int k = 0; k < n; ++k)
+        triples[k] = {*entries.users.slice(liked[k], 1), *entries.indices.slice(liked[k], 1),
+                      *entries.indices.slice(disliked[k], 1)};
+    int useful = 0;
+    for (int k = 0; k < n; ++k) {
+        const T triple = triples[k];
+        const std::int64_t start = entries.indptr[triple.user], length = entries.indptr[triple.user + 1] - start;
+        triples[useful] = triple;
+        useful += verify ? !contains(entries.indices.slice(start, length), length, triple.disliked)
+                         : triple.liked != triple.disliked;
+    }
+    return useful;
+}
+FOR_BEST_ISA(draw_triples, draw_triples_body)
+
+constexpr std::uint32_t BLOCKS = 16; // as _arrays.BPR_BLOCKS
+
+// Users and items fall into BLOCKS blocks each (a power of two), by a hash. A step belongs to the block of its user
+// and the pair of blocks of its items. In a round, tasks share no block: rounds 0 .. BLOCKS - 1 hold the pairs of a
 // block with itself, the others, by the circle method of round-robin tournaments, the pairs of different blocks; within
-// both, the blocks of users rotate. Round r has `blocks` or `blocks / 2` tasks, numbered from r * blocks.
-inline std::uint32_t block_of(std::int32_t id, std::uint32_t blocks) {
-    return (std::uint32_t(id) * 0x9E3779B9U >> 16) & (blocks - 1);
-}
+// both, the blocks of users rotate. Round r has BLOCKS or BLOCKS / 2 tasks, numbered from r * BLOCKS.
+inline std::uint32_t block_of(std::int32_t id) { return (std::uint32_t(id) * 0x9E3779B9U >> 16) & (BLOCKS - 1); }
 
-inline std::int32_t task_of(const Triple &triple, std::uint32_t blocks) {
-    const std::uint32_t user = block_of(triple.user, blocks);
-    const std::uint32_t a = block_of(triple.liked, blocks), b = block_of(triple.disliked, blocks), last = blocks - 1;
-    if (a == b) return std::int32_t(((user + blocks - a) % blocks) * blocks + a);
+inline std::uint16_t task_of(const Triple &triple) {
+    const std::uint32_t user = block_of(triple.user);
+    const std::uint32_t a = block_of(triple.liked), b = block_of(triple.disliked), last = BLOCKS - 1;
+    if (a == b) return std::uint16_t(((user + BLOCKS - a) % BLOCKS) * BLOCKS + a);
     std::uint32_t round, slot = 0;
     if (a == last || b == last) {
         round = std::min(a, b);
     } else {
-        round = (a + b) * (blocks / 2) % last; // half of a + b, modulo blocks - 1
+        round = (a + b) * (BLOCKS / 2) % last; // half of a + b, modulo BLOCKS - 1
         slot = std::min((a + last - round) % last, (b + last - round) % last);
     }
-    return std::int32_t((blocks + round * blocks + (user + blocks - slot) % blocks) * blocks + slot);
+    return std::uint16_t((BLOCKS + round * BLOCKS + (user + BLOCKS - slot) % BLOCKS) * BLOCKS + slot);
 }
 
-// The blocks of a task: the inverse of task_of. Rounds from `blocks` on fill only half of their slots.
+// The blocks of a task: the inverse of task_of. Rounds from BLOCKS on fill only half of their slots.
 struct Blocks {
     std::uint32_t user, liked, disliked;
 
-    Blocks(std::int64_t task, std::uint32_t blocks) {
-        const std::uint32_t round = std::uint32_t(task) / blocks, slot = std::uint32_t(task) % blocks, last = blocks - 1;
-        user = (round + slot) % blocks;
+    Blocks(std::int64_t task) {
+        const std::uint32_t round = std::uint32_t(task) / BLOCKS, slot = std::uint32_t(task) % BLOCKS, last = BLOCKS - 1;
+        user = (round + slot) % BLOCKS;
         liked = disliked = slot;
-        if (round < blocks) return;
-        const std::uint32_t pairing = round / blocks - 1;
+        if (round < BLOCKS) return;
+        const std::uint32_t pairing = round / BLOCKS - 1;
         liked = slot == 0 ? last : (pairing + slot) % last;
         disliked = (pairing + last - slot) % last;
     }
-    static bool exists(std::int64_t task, std::uint32_t blocks) {
-        return std::uint32_t(task) / blocks < blocks || std::uint32_t(task) % blocks < blocks / 2;
+    static bool exists(std::int64_t task) {
+        return std::uint32_t(task) / BLOCKS < BLOCKS || std::uint32_t(task) % BLOCKS < BLOCKS / 2;
     }
 };
 
@@ -80,11 +107,10 @@ struct Blocks {
 class Schedule {
     struct Turn { // what a thread knows: its task, and how many come before it per block
         std::int64_t task = -1;
-        std::vector<std::uint32_t> users, items;
+        std::uint32_t users[BLOCKS] = {}, items[BLOCKS] = {};
     };
-    std::uint32_t blocks;
     std::atomic<std::int64_t> next{0};
-    std::vector<std::atomic<std::uint32_t>> users, items; // tasks done per block
+    std::atomic<std::uint32_t> users[BLOCKS] = {}, items[BLOCKS] = {}; // tasks done per block
     std::vector<Turn> turns;
 
     static void wait(const std::atomic<std::uint32_t> &done, std::uint32_t before) {
@@ -93,26 +119,24 @@ class Schedule {
     }
 
   public:
-    Schedule(std::uint32_t blocks, int threads)
-        : blocks(blocks), users(blocks), items(blocks),
-          turns(threads, Turn{-1, std::vector<std::uint32_t>(blocks), std::vector<std::uint32_t>(blocks)}) {}
+    explicit Schedule(int threads) : turns(threads) {}
 
     // The next task for this thread, once it may begin; -1 after the last.
     std::int64_t take(int thread) {
-        const std::int64_t tasks = std::int64_t(blocks) * blocks * blocks;
+        const std::int64_t tasks = std::int64_t(BLOCKS) * BLOCKS * BLOCKS;
         Turn &turn = turns[thread];
         std::int64_t task = next.fetch_add(1);
-        while (task < tasks && !Blocks::exists(task, blocks)) task = next.fetch_add(1);
+        while (task < tasks && !Blocks::exists(task)) task = next.fetch_add(1);
         if (task >= tasks) return -1;
         for (std::int64_t earlier = std::max<std::int64_t>(turn.task, 0); earlier < task; ++earlier) {
-            if (!Blocks::exists(earlier, blocks)) continue;
-            const Blocks its(earlier, blocks);
+            if (!Blocks::exists(earlier)) continue;
+            const Blocks its(earlier);
             ++turn.users[its.user];
             ++turn.items[its.liked];
             if (its.disliked != its.liked) ++turn.items[its.disliked];
         }
         turn.task = task;
-        const Blocks its(task, blocks);
+        const Blocks its(task);
         wait(users[its.user], turn.users[its.user]);
         wait(items[its.liked], turn.items[its.liked]);
         wait(items[its.disliked], turn.items[its.disliked]);
@@ -120,7 +144,7 @@ class Schedule {
     }
 
     void finish(std::int64_t task) {
-        const Blocks its(task, blocks);
+        const Blocks its(task);
         users[its.user].fetch_add(1, std::memory_order_release);
         items[its.liked].fetch_add(1, std::memory_order_release);
         if (its.disliked != its.liked) items[its.disliked].fetch_add(1, std::memory_order_release);
@@ -129,9 +153,9 @@ class Schedule {
 
 // A step of gradient ascent on ln sigma(x . (liked - disliked)) with an L2 penalty (Rendle et al. 2009). The last of
 // the f + 1 columns is the bias of an item and 1 for a user. True where the liked item scored higher.
-template <class Set, class T>
-ALWAYS_INLINE bool bpr_step_body(T *RESTRICT x, T *RESTRICT liked, T *RESTRICT disliked, std::ptrdiff_t f, T rate,
-                                 T regularization) {
+template <class T>
+ALWAYS_INLINE bool bpr_step(T *RESTRICT x, T *RESTRICT liked, T *RESTRICT disliked, std::ptrdiff_t f, T rate,
+                            T regularization) {
     T lanes[16] = {};
     std::ptrdiff_t j = 0;
     for (; j + 16 <= f; j += 16)
@@ -152,4 +176,29 @@ ALWAYS_INLINE bool bpr_step_body(T *RESTRICT x, T *RESTRICT liked, T *RESTRICT d
     disliked[f] += rate * (-z - regularization * disliked[f]);
     return z < T(0.5);
 }
-FOR_BEST_ISA(bpr_step, bpr_step_body)
+
+constexpr std::ptrdiff_t AHEAD = 4; // steps between the fetch of rows and their use
+
+// Take steps in turn; return how many liked items scored higher. X and Y have `width` columns.
+template <class Set, class T>
+ALWAYS_INLINE std::int64_t bpr_steps_body(const Triple *triples, std::ptrdiff_t size, Span<T> X, Span<T> Y,
+                                          std::ptrdiff_t width, T rate, T regularization) {
+    const auto row = [width](Span<T> side, std::ptrdiff_t id) { return side.slice(id * width, width); };
+    std::int64_t correct = 0;
+    for (std::ptrdiff_t next = 0; next < size + AHEAD; ++next) {
+        if (next < size) {
+            const Triple &coming = triples[next];
+            const T *x = row(X, coming.user), *liked = row(Y, coming.liked), *disliked = row(Y, coming.disliked);
+            for (std::ptrdiff_t j = 0; j < width; j += WIDTH<T>) {
+                PREFETCH(x + j);
+                PREFETCH(liked + j);
+                PREFETCH(disliked + j);
+            }
+        }
+        if (next < AHEAD) continue;
+        const Triple &now = triples[next - AHEAD];
+        correct += bpr_step(row(X, now.user), row(Y, now.liked), row(Y, now.disliked), width - 1, rate, regularization);
+    }
+    return correct;
+}
+FOR_BEST_ISA(bpr_steps, bpr_steps_body)

@@ -11,17 +11,22 @@ def draw(
     epoch: int,
     first: int,
     verify: bool,
-    blocks: int,
+    parts: NDArray[np.int64],
     triples: NDArray[np.int32],
-    tasks: NDArray[np.int32],
-    num_threads: int,
+    tasks: NDArray[np.uint16],
+    sizes: NDArray[np.int64],
 ) -> None: ...
-def group(tasks: NDArray[np.int32], offsets: NDArray[np.int64], order: NDArray[np.int32]) -> None: ...
+def group(
+    parts: NDArray[np.int64],
+    triples: NDArray[np.int32],
+    tasks: NDArray[np.uint16],
+    sizes: NDArray[np.int64],
+    places: NDArray[np.int64],
+    grouped: NDArray[np.int32],
+) -> None: ...
 def learn(
     triples: NDArray[np.int32],
     offsets: NDArray[np.int64],
-    order: NDArray[np.int32],
-    blocks: int,
     X: NDArray[Any],
     Y: NDArray[Any],
     learning_rate: float,
@@ -30,8 +35,7 @@ def learn(
 ) -> int: ...
 def race(
     triples: NDArray[np.int32],
-    order: NDArray[np.int32],
-    size: int,
+    parts: NDArray[np.int64],
     X: NDArray[Any],
     Y: NDArray[Any],
     learning_rate: float,

@@ -18,7 +18,7 @@ def lmf_rows(
     epoch: int,
     side: int,
     chunks: NDArray[np.int64],
-    stored: NDArray[np.uint8],
-    gradient: NDArray[Any],
+    stored: NDArray[np.uint32],
+    scratch: NDArray[Any],
     num_threads: int,
 ) -> None: ...

@@ -1,7 +1,7 @@
 """Loops of logistic matrix factorization; the step of a row is in ``_lmf.h``."""
 from cython cimport floating
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "_span.h" nogil:
@@ -13,6 +13,7 @@ cdef extern from "_lmf.h" nogil:
     cppclass HalfStep[T]:
         Span[const T] Y
         Py_ssize_t width
+        Py_ssize_t columns
         Py_ssize_t constant
         Span[const int32_t] indices
         Span[const T] values
@@ -23,8 +24,8 @@ cdef extern from "_lmf.h" nogil:
         uint32_t epoch
         uint32_t stream
     void lmf_row[T](
-        const HalfStep[T] *half, int64_t start, int64_t stop, int64_t first, int64_t last, T *x, T *squares,
-        uint8_t *stored, T *gradient
+        const HalfStep[T] *half, int64_t u, int64_t start, int64_t stop, int64_t draws, T *row, T *squares,
+        uint32_t *stored, T *scratch
     )
 
 
@@ -32,19 +33,19 @@ def lmf_rows(
     const int64_t[::1] indptr,  # IN
     const int32_t[::1] indices,  # IN
     const floating[::1] values,  # IN
-    const int64_t[::1] draws,  # IN: draws[u] .. draws[u + 1] - 1 are those of row u
+    const int64_t[::1] draws,  # IN: row u draws draws[u + 1] - draws[u] columns
     const int32_t[::1] pool,  # IN: columns in random order
     floating[:, ::1] X,  # IN/OUT
     floating[:, ::1] squares,  # IN/OUT: as X
-    const floating[:, ::1] Y,  # IN
+    const floating[:, ::1] Y,  # IN: as X, with zeros after each row up to a multiple of 64 bytes
     floating learning_rate,
     floating regularization,
     uint64_t key,
     uint32_t epoch,
     uint32_t side,  # 0: column f - 2 of X is constant; 1: column f - 1
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
-    uint8_t[:, ::1] stored,  # a row per thread: rows of Y, zeroed
-    floating[:, ::1] gradient,  # a row per thread: columns of Y
+    uint32_t[:, ::1] stored,  # a row per thread: bits of the rows of Y, zeroed
+    floating[:, ::1] scratch,  # a row per thread: two of Y
     int num_threads,
 ):
     """Take a step for each row of ``X`` in ``chunks``, in parallel over chunks."""
@@ -52,7 +53,8 @@ def lmf_rows(
     cdef HalfStep[floating] half
     half.Y = span(&Y[0, 0], Y.shape[0] * Y.shape[1])
     half.width = Y.shape[1]
-    half.constant = Y.shape[1] - 2 + side
+    half.columns = X.shape[1]
+    half.constant = X.shape[1] - 2 + side
     half.indices = span(&indices[0], indices.shape[0])
     half.values = span(&values[0], values.shape[0])
     half.rate = learning_rate
@@ -62,17 +64,17 @@ def lmf_rows(
     half.epoch = epoch
     half.stream = side
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
-        _lmf_chunk(&half, indptr, draws, X, squares, chunks[c], chunks[c + 1], stored[threadid()], gradient[threadid()])
+        _lmf_chunk(&half, indptr, draws, X, squares, chunks[c], chunks[c + 1], stored[threadid()], scratch[threadid()])
 
 
 cdef void _lmf_chunk(
     const HalfStep[floating] *half, const int64_t[::1] indptr, const int64_t[::1] draws, floating[:, ::1] X,
-    floating[:, ::1] squares, int64_t start, int64_t stop, uint8_t[::1] stored, floating[::1] gradient,
+    floating[:, ::1] squares, int64_t start, int64_t stop, uint32_t[::1] stored, floating[::1] scratch,
 ) noexcept nogil:
     cdef int64_t u
     for u in range(start, stop):
         if indptr[u] < indptr[u + 1]:
             lmf_row(
-                half, indptr[u], indptr[u + 1], draws[u], draws[u + 1], &X[u, 0], &squares[u, 0], &stored[0],
-                &gradient[0],
+                half, u, indptr[u], indptr[u + 1], draws[u + 1] - draws[u], &X[u, 0], &squares[u, 0], &stored[0],
+                &scratch[0],
             )

@@ -104,7 +104,8 @@ def user_linear_equation(
             f"{(n_factors, n_factors)}; got {np.shape(Y)} and {np.shape(YtY)}"
         )
     (u,) = check_ids([u], counts.shape[0], "u").tolist()
-    return _arrays.linear_system(counts, u, Y, YtY, regularization, Policy())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _arrays.linear_system(counts, u, Y, YtY, regularization, Policy())
 
 
 def user_factor(Y: Factors, YtY: Factors, Cui: Matrix, u: int, regularization: float, n_factors: int) -> Factors:

@@ -39,6 +39,7 @@ QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
+CACHE_LINE = 64  #: bytes
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
@@ -319,26 +320,32 @@ def bpr_epoch(
     num_threads: int = 0,
 ) -> tuple[int, int]:
     """An epoch of steps in place; see :func:`implicit_core._arrays.bpr_epoch`."""
-    size = min(len(users), BPR_DRAWS)
-    triples, tasks, order = np.empty((size, 3), np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
-    rates, correct, skipped = (X.dtype.type(learning_rate), X.dtype.type(regularization)), 0, 0
+    triples, grouped = np.empty((2, min(len(users), BPR_DRAWS), 3), np.int32)
+    tasks = np.empty(len(triples), np.uint16)
+    rates, piece = (X.dtype.type(learning_rate), X.dtype.type(regularization)), int(BPR_PIECE / X.shape[1]) + 1
+    correct = skipped = 0
     for start in range(0, len(users), BPR_DRAWS):
         n = min(BPR_DRAWS, len(users) - start)
         threads = _useful_threads(num_threads, n * X.shape[1])
-        _bpr.draw(
-            counts.indptr, users, counts.indices, key, epoch, start, verify, BPR_BLOCKS, triples, tasks[:n], threads
-        )
-        offsets = np.zeros(BPR_BLOCKS**3 + 1, dtype=np.int64)
-        _bpr.group(tasks[:n], offsets, order)
-        steps = int(offsets[-1])
-        pieces = np.linspace(0, steps, int(steps * X.shape[1] / BPR_PIECE) + 2, dtype=np.int64)
-        for first, last in pairwise(pieces.tolist()):
+        parts = _split(0, n, threads)
+        sizes = np.zeros((threads, BPR_BLOCKS**3), np.int64)
+        _bpr.draw(counts.indptr, users, counts.indices, key, epoch, start, verify, parts, triples, tasks, sizes)
+        ends = np.cumsum(sizes.T).reshape(-1, threads).T  # by task, within one by part
+        _bpr.group(parts, triples, tasks, sizes, np.ascontiguousarray(ends - sizes), grouped)
+        offsets, steps = np.append(0, ends[-1]), int(ends[-1, -1])
+        for first in range(0, steps, piece):
+            last = min(first + piece, steps)
             if deterministic:
-                correct += _bpr.learn(triples, np.clip(offsets, first, last), order, BPR_BLOCKS, X, Y, *rates, threads)
+                correct += _bpr.learn(grouped, np.clip(offsets, first, last), X, Y, *rates, threads)
             else:
-                correct += _bpr.race(triples, order[first:], last - first, X, Y, *rates, threads)
+                correct += _bpr.race(grouped, _split(first, last, CHUNKS_PER_THREAD * threads), X, Y, *rates, threads)
         skipped += n - steps
     return correct, skipped
+
+
+def _split(start: int, stop: int, parts: int) -> NDArray[np.int64]:
+    """Bounds of parts of equal size."""
+    return start + np.arange(parts + 1) * (stop - start) // parts
 
 
 def lmf_step(
@@ -360,6 +367,7 @@ def lmf_step(
     start, stop, _ = rows.indices(X.shape[0])
     samples = counts.indptr + negatives.indptr
     threads = _useful_threads(num_threads, 2 * X.shape[1] * int(samples[stop] - samples[start]))
+    padded = _pad_rows(Y)
     _lmf.lmf_rows(
         counts.indptr,
         counts.indices,
@@ -368,17 +376,28 @@ def lmf_step(
         negatives.pool,
         X,
         squares,
-        Y,
+        padded,
         learning_rate,
         regularization,
         negatives.key,
         epoch,
         side,
         split_rows(samples, rows, 1, CHUNKS_PER_THREAD * threads),
-        np.zeros((threads, len(Y)), dtype=np.uint8),
-        np.empty((threads, X.shape[1]), dtype=X.dtype),
+        np.zeros((threads, len(Y) // 32 + 1), dtype=np.uint32),
+        np.empty((threads, 2 * padded.shape[1]), dtype=X.dtype),
         threads,
     )
+
+
+def _pad_rows(Y: Factors) -> Factors:
+    """``Y`` with zeros after each row, so that rows fill whole cache lines."""
+    rows, line = len(Y), CACHE_LINE // Y.itemsize
+    width = _round_up(Y.shape[1], line)
+    memory = np.empty((rows + 1) * width, dtype=Y.dtype)
+    first = -memory.ctypes.data % CACHE_LINE // Y.itemsize
+    padded = memory[first : first + rows * width].reshape(rows, width)
+    padded[:, : Y.shape[1]], padded[:, Y.shape[1] :] = Y, 0
+    return padded
 
 
 def ranking_counts(ranked: Ids, relevant: Counts, num_threads: int = 0) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from implicit_core._arrays import ZERO_NORM
-from implicit_core._checks import aligned_rows, check_selection, check_size, check_threads, pairs
+from implicit_core._checks import aligned_rows, check_memory, check_selection, check_size, check_threads, pairs
 from implicit_core._typing import Factors, Scores
 from implicit_core.cpu import kernels
 from implicit_core.utils import real_array, real_matrix, to_csr
@@ -50,17 +50,21 @@ def topk(
         An argument is of the wrong kind, shape or range.
     """
     check_threads(num_threads)
+    k = check_size(k, "k")
     items = real_matrix(items, "items")
-    if items.dtype not in (np.float32, np.float64):
-        items = items.astype(np.float32)
-    queries = np.atleast_2d(real_array(query, "query")).astype(items.dtype, copy=False)
+    with np.errstate(over="ignore"):
+        if items.dtype not in (np.float32, np.float64):
+            items = items.astype(np.float32)
+        queries = np.atleast_2d(real_array(query, "query")).astype(items.dtype, copy=False)
     if queries.ndim != 2 or items.shape[1] != queries.shape[1]:
         raise ValueError(f"items and query must have the same width, got shapes {items.shape} and {queries.shape}")
     if item_norms is not None:
-        norms = real_array(item_norms, "item_norms").astype(items.dtype)
+        with np.errstate(over="ignore"):
+            norms = real_array(item_norms, "item_norms").astype(items.dtype)
         if norms.shape != (len(items),):
             raise ValueError(f"item_norms must have shape {(len(items),)}, a norm for each item, got {norms.shape}")
-        items = items / np.where(norms == 0, ZERO_NORM, norms)[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            items = items / np.where(norms == 0, ZERO_NORM, norms)[:, None]
     exclude = None
     if filter_query_items is not None:
         matrix = to_csr(filter_query_items, "filter_query_items")
@@ -68,5 +72,6 @@ def topk(
         exclude = pairs(aligned_rows(matrix, np.arange(len(queries)), (len(queries), len(items)), names))
     _, drop = check_selection(None, filter_items, len(items), ("items", "filter_items"))
     index = kernels.prepare(items, queries=len(queries), num_threads=num_threads)
-    ids, scores = kernels.topk(queries, index, check_size(k, "k"), exclude=exclude, drop=drop, num_threads=num_threads)
+    check_memory(len(queries) * k * (4 + items.itemsize), f"k={k} results for {len(queries)} queries", "ask for fewer")
+    ids, scores = kernels.topk(queries, index, k, exclude=exclude, drop=drop, num_threads=num_threads)
     return ids, scores

@@ -11,6 +11,7 @@ import zipfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
@@ -24,18 +25,22 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_MOST_LINE = 1 << 20
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 @contextmanager
-def open_lines(path: str | os.PathLike[str], name: str, encoding: str = "utf-8") -> Iterator[IO[str]]:
-    """Open the lines of the file `name` in a folder, a zip or a tar archive, or of `path` itself (also .gz, .bz2)."""
+def open_lines(path: str | os.PathLike[str], name: str, encoding: str = "utf-8") -> Iterator[Iterator[str]]:
+    """Open the lines of the file `name` in a folder, a zip or a tar archive, or of `path` itself (also .gz, .bz2).
+
+    Longer ones than any data set has come in pieces, since a small archive can hold one that fills the memory.
+    """
     # Only "\n" ends a line: some names contain other characters that Python takes for a line's end.
     with (
         _open(Path(path), name) as content,
         TextIOWrapper(content, encoding=encoding, errors="replace", newline="\n") as lines,
     ):
-        yield lines
+        yield iter(partial(lines.readline, _MOST_LINE), "")
 
 
 @contextmanager

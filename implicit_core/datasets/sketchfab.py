@@ -70,7 +70,7 @@ def generate_dataset(filename: str | os.PathLike[str], outputfilename: str | os.
         The input has no such header or no such lines.
     """
     with open_lines(filename, _LIKES_FILE) as lines:
-        like = _reader(lines.readline())
+        like = _reader(next(lines, ""))
         items, users, likes = named_matrix(parsed(lines, like, "name, item and user"), keep_last=True)
     with create_hdf5(outputfilename) as file:
         write_labels(file, "item", items)

@@ -311,6 +311,7 @@ class Case:
             lambda a: a,
             lambda a: a.astype(np.int32),
             lambda a: a.astype(np.uint16),
+            lambda a: a.astype(np.uint8 if size < 256 else np.uint64),
             lambda a: np.repeat(a, 2)[::2],
         ]
         if mask:

@@ -87,7 +87,7 @@ def als_fit(case):
     matrix, dense, stored = case.matrix("user_items", *shape, values="counts" if tame else "wide")
     weight = parameters["unobserved_weight"]
     regular = not case.refusals and parameters["regularization"] >= 0.01 and parameters["alpha"] >= 0.5
-    sign = np.sign(parameters["alpha"]) if parameters["alpha"] in (1.0, 0.5, 40, 0, -1.0, 1e-8) else 0
+    sign = np.sign(parameters["alpha"]) if "alpha" not in dict(case.refusals) else 0
     if weight is not None and (sign * dense < 0).any():
         case.refuse("unobserved_weight", ValueError)
     elif not (tame and regular):
@@ -279,6 +279,51 @@ def recalculate(case):
             same(now[one], expected[last[one]], "is not the solution", tolerance)
         else:
             same(now[one], before[one].astype(model.dtype) if one < known else np.zeros(width), "changed another row")
+
+
+@prop
+def recalculated(case):
+    """Results with factors that come from the rows given are those of a model that has these factors."""
+    shape = sizes(case, 1)
+    model = factored(case, shape, whole=False, kinds=[AlternatingLeastSquares])
+    model.regularization = 0.1
+    model.dtype = model.item_factors.dtype
+    side = case.byte(2)
+    name, matrix_name, flag = (("userid", "user_items", "user"), ("itemid", "item_users", "item"))[side]
+    given, ids = case.ids(name, shape[side], wrong=False, empty=False)
+    many = [ids] if isinstance(ids, int) else ids
+    full = bool(case.byte(2)) and len(many) < shape[side]
+    rows = shape[side] + case.byte(3) if full else len(many)
+    matrix, _, _ = case.matrix(matrix_name, rows, shape[1 - side], formats="csr", wrong=not full)
+    N = case.pick("N", RIGHT_N, WRONG_N)
+    recalculate = getattr(model, f"recalculate_{flag}")
+    if side == 0:
+        filter_liked = bool(case.byte(2))
+        options = {"recalculate_user": True, "filter_already_liked_items": filter_liked}
+        result = case.call(model.recommend, given, matrix, N=N, **options)
+    else:
+        result = case.call(model.similar_items, given, N=N, recalculate_item=True, item_users=matrix)
+    if result is None:
+        return
+    positions = many if full else range(len(many))
+    own = matrix[list(positions)] if matrix.dtype != np.float16 else matrix.astype(np.float32)[list(positions)]
+    other = AlternatingLeastSquares(model.factors)
+    other.user_factors = other.item_factors = model.item_factors
+    if side == 0:
+        other.user_factors = quietly(recalculate, np.array(many), own)
+        wanted = quietly(other.recommend, range(len(many)), own, N=N, filter_already_liked_items=filter_liked)
+    else:
+        vectors = quietly(recalculate, np.array(many), own)
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        vectors /= np.where(norms == 0, 1e-10, norms)[:, None].astype(vectors.dtype)
+        wanted = result[0].reshape(len(many), -1), result[1].reshape(len(many), -1)
+        require(wanted[0].shape[1] == N, "number of results", wanted[0].shape)
+        found = wanted[0] >= 0
+        lengths = np.linalg.norm(model.item_factors.astype(np.float64), axis=1)
+        cosines = vectors @ (model.item_factors / np.where(lengths == 0, 1e-10, lengths)[:, None]).T
+        same(wanted[1][found], np.take_along_axis(cosines, np.maximum(wanted[0], 0), 1)[found], "no cosines", 1e-4)
+    for part, expected in zip(result, wanted, strict=True):
+        same(part, expected[0] if isinstance(ids, int) else expected)
 
 
 @prop

@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.linalg import cho_factor, cho_solve
-from tqdm.auto import tqdm
 
 from implicit_core import _arrays
 from implicit_core._checkpoint import Checkpoint
@@ -30,6 +29,7 @@ from implicit_core._checks import (
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
@@ -262,7 +262,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
         callback = callback or self.fit_callback
         loss = None
-        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+        with progress_bar(self.iterations, show_progress, done) as progress:
             for iteration in range(done, self.iterations):
                 start = time.time()
                 self._half_step(Cui, "user_factors", "item_factors")
@@ -389,12 +389,12 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                 gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
                 A, _ = _arrays.linear_system(local, 0, liked_factors, gram, ridge, objective.policy)
                 try:
-                    user_weights = cho_factor(A)
+                    user_weights = scipy.linalg.cho_factor(A)
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
             _, rhs = _arrays.entries(counts.values, objective.policy)
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
-            direction = cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
+            direction = scipy.linalg.cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
             contribution = confidence * (liked_factors[rhs > 0] @ direction)
         best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
         return (

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from tqdm.auto import tqdm
 
 from implicit_core._arrays import LMF_RUN
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
 from implicit_core.matrix_factorization import MatrixFactorizationBase
 from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
@@ -178,7 +178,7 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
         # each column of a user as likely, of an item as often as it is stored
         pools = random.permutation(matrix.shape[1]), random.permutation(counts[1].indices)
         negatives = [_negatives(n, pool, key) for n, pool in zip(draws, pools, strict=True)]
-        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+        with progress_bar(self.iterations, show_progress, done) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
                 for side in (0, 1):

@@ -437,31 +437,28 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         return Objective.of(self.regularization, self.alpha, self.unobserved_weight, self.regularization_exponent)
 
     def _gram(self, side: str) -> NDArray[np.float64]:
-        """Gram matrix of one side in float64, kept until the factors are replaced or solved for.
+        """Gram matrix of one side in float64, kept until somebody gets or sets the factors.
 
         A factor that is NaN, infinite or too large shows on its diagonal, which makes the check of all factors free.
         """
-        factors = getattr(self, side)
-        kept = self._cache.get(side)
-        if kept is None or kept[0] is not factors:
-            held = self._factors(side)
-            factors = getattr(self, side)
-            gram = self._kernels.gram(held, self.num_threads)
-            if not (gram.diagonal() <= np.finfo(np.promote_types(held.dtype, np.float32)).max).all():
+        held = self._held(side)
+        if held.gram is None:
+            gram = self._kernels.gram(held.factors, self.num_threads)
+            if not (gram.diagonal() <= np.finfo(np.promote_types(held.factors.dtype, np.float32)).max).all():
                 raise ModelFitError(
                     f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
                     "user_factors and item_factors to None to start anew"
                 )
-            kept = self._cache[side] = factors, gram
-        return kept[1]
+            held.gram = gram
+        return held.gram
 
     def _half_step(self, counts: Counts, side: str, other: str) -> None:
         """Solve for the factors of one side with those of the other fixed."""
         # a callback may have replaced the factors, or written into them
         X = self._writable(side, (counts.shape[0], self.factors))
         self._writable(other, (counts.shape[1], self.factors))
-        self._cache.clear()
         self._solve(counts, X, other, self.cg_steps if self.use_cg else None)
+        self._cache.pop(side, None)  # what a call in another thread has derived meanwhile
 
     def _solve(self, counts: Counts, X: Factors, other: str, cg_steps: int | None) -> None:
         """Solve for the rows of ``X``, one per row of the counts, with the factors of the other side fixed."""
@@ -503,7 +500,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             raise ValueError(f"{names[0]} must have one row for each of {names[1]} ({len(ids)}), got {matrix.shape[0]}")
         solved = self._recalculate(ids, matrix, side, other, names)
         factors = self._extended(side, int(ids.max(initial=-1)) + 1)
-        self._cache.pop(side, None)
         self._kernels.put(factors, ids, solved)
         setattr(self, side, factors)
 

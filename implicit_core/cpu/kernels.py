@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import threading
-import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -169,36 +167,13 @@ def prepare(
     """Candidates for ``topk``; see :func:`implicit_core._arrays.prepare`.
 
     Where enough queries will come, the candidates are copied into panels, for inner products in order of descending
-    norm, so that ``topk`` can stop early. Of factors that nobody can write to, as :meth:`load` maps them with
-    ``mmap=True``, such an index of all items is kept as long as they are.
+    norm, so that ``topk`` can stop early.
     """
-    memory = None if ids is not None or len(items) == 0 else _fixed_memory(items)
-    if memory is not None:
-        key = id(items), cosine
-        if key not in _indexes:
-            # A view of the memory, since one of the array would keep it alive.
-            offset = items.ctypes.data - memory.ctypes.data
-            view: Factors = np.ndarray(items.shape, items.dtype, memory.data, offset, items.strides)
-            _indexes[key] = _pack(np.ascontiguousarray(view), _first_ids(len(items)), cosine, num_threads)
-            weakref.finalize(items, _indexes.pop, key, None)
-        return _indexes[key]
     items = np.ascontiguousarray(items)
     ids = _first_ids(len(items)) if ids is None else np.ascontiguousarray(ids, dtype=np.int32)
     if queries < PACK_FROM or len(ids) == 0:
         return Index(items, ids, cosine)
     return _pack(items, ids, cosine, num_threads)
-
-
-_indexes: dict[tuple[int, bool], Index] = {}  # by the id of an array that lives and cannot change
-
-
-def _fixed_memory(array: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """The file, mapped read-only, that an array lies in; None for other memory, which could be made writable."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    fixed = isinstance(owner, mmap.mmap) and memoryview(owner).readonly
-    return np.frombuffer(owner, dtype=np.uint8) if fixed else None
 
 
 def _pack(items: Factors, ids: Ids, cosine: bool, num_threads: int) -> Index:

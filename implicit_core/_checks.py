@@ -14,6 +14,8 @@ from scipy import sparse
 from implicit_core._typing import Counts, Matrix
 from implicit_core.utils import bounds, check_arrays, check_columns, check_real, check_structure, single
 
+MOST_IDS = np.iinfo(np.int32).max  #: as many as int32 can number
+
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
     """An integer from ``minimum`` to ``maximum``.
@@ -70,7 +72,7 @@ def check_size(N: Any, name: str) -> int:
     ------
     TypeError, ValueError
     """
-    return check_count(N, name, maximum=np.iinfo(np.int32).max)
+    return check_count(N, name, maximum=MOST_IDS)
 
 
 def check_threads(num_threads: Any) -> None:

@@ -512,11 +512,14 @@ class MatrixFactorizationBase(RecommenderBase):
                     f"user_factors and item_factors must have the same width, got {vectors.shape[1]} and "
                     f"{factors.shape[1]}"
                 )
+            liked = exclude
+            if exclude is not None and n > batch:
+                liked = exclude._replace(indptr=exclude.indptr[start : stop + 1])
             return search.topk(
                 vectors.astype(dtype, copy=False),
                 index,
                 N,
-                exclude=None if exclude is None else exclude._replace(indptr=exclude.indptr[start : stop + 1]),
+                exclude=liked,
                 drop=drop,
                 num_threads=self.num_threads,
             )

@@ -214,6 +214,7 @@ def topk(
     blocks = np.arange(0, n + block, block)
     blocks[-1] = n
     parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
+    threads = min(threads, (len(blocks) - 1) * parts)
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
     _topk.topk(
@@ -227,7 +228,7 @@ def topk(
         None if exclude is None else exclude.indices,
         NO_IDS if drop is None else drop,
         blocks,
-        np.arange(parts + 1) * panels // parts,
+        np.array([panels * part // parts for part in range(parts + 1)]),
         ids,
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),

@@ -38,7 +38,6 @@ BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
-SPARE_CANDIDATES = 64  #: room for candidates beyond twice those wanted, so that they are rarely cut down to the best
 ROW_WORK = 64  #: multiplications that take as long as what each row of a sparse product needs besides
 
 NO_IDS = np.empty(0, dtype=np.int32)
@@ -403,7 +402,7 @@ def knn_recommend(
         sums, reached = _new_scratch(threads, columns)
     if drop is not None:
         sums[:, drop] = 0
-    room = min(2 * found + SPARE_CANDIDATES, columns if only is None else len(only))
+    room = min(2 * found + _knn.OFFERED, columns if only is None else len(only))
     ids, scores = np.empty((rows, found), dtype=np.int32), np.empty((rows, found))
     _knn.product_topk(
         liked.indptr,

@@ -71,7 +71,7 @@ def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
 
 def take(factors: Factors, ids: Ids) -> Factors:
     """Rows of factors, copied."""
-    rows: Factors = factors[ids]
+    rows: Factors = factors.take(ids, axis=0)
     return rows
 
 

@@ -24,6 +24,8 @@ from implicit_core.utils import (
     single,
 )
 
+MOST_IDS = np.iinfo(np.int32).max  #: as many as int32 can number
+
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
     """An integer from ``minimum`` to ``maximum``.
@@ -80,7 +82,7 @@ def check_size(N: Any, name: str) -> int:
     ------
     TypeError, ValueError
     """
-    return check_count(N, name, maximum=np.iinfo(np.int32).max)
+    return check_count(N, name, maximum=MOST_IDS)
 
 
 def check_memory(size: int, what: str, advice: str) -> None:

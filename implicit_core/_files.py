@@ -199,14 +199,15 @@ def _member(stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo
         raise ValueError(f"{member.filename} has not the size that its header says")
     if mmap and shape and size:
         return _mapped(stream, member, start, shape, fortran, dtype)
-    content = np.empty(size, np.uint8)
+    array = np.empty(shape, dtype, "F" if fortran else "C")
+    content = array.ravel("K").view(np.uint8)
     with archive.open(member) as entry:
         entry.seek(start)
         for begin in range(0, size, COPIED):
             chunk = content[begin : begin + COPIED]
             chunk[:] = np.frombuffer(entry.read(len(chunk)), np.uint8)
         entry.read(1)  # the end, where zipfile compares the check sum
-    return content.view(dtype).reshape(shape, order="F" if fortran else "C")
+    return array
 
 
 def _header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -250,6 +251,13 @@ def _mapped(
             "implicit; load it without mmap, and save() it to have one that can"
         )
     return np.asarray(np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C"))
+
+
+def memory_of(array: Any) -> Any:
+    """What the elements of an array lie in, if other than an array; None where that is an array of its own."""
+    while isinstance(array, (np.ndarray, memoryview)):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return array
 
 
 def is_mapped(array: NDArray[Any]) -> bool:

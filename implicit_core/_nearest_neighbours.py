@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
-from tqdm.auto import tqdm
 
 from implicit_core._checks import check_count, check_results, check_size, check_threads
 from implicit_core._kernels import effective_threads, product_work, split_rows
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core.cpu import kernels
 from implicit_core.utils import check_columns, check_csr, check_real, finite_float64, real_array, to_counts
@@ -59,7 +59,7 @@ def all_pairs_knn(users: Matrix, K: int = 100, num_threads: int = 0, show_progre
     by_user, by_item = to_counts(matrix), to_counts(matrix.T.tocsr())
     k = min(K, n)
     found = []
-    with tqdm(total=n, disable=not show_progress) as progress:
+    with progress_bar(n, show_progress) as progress:
         for rows, piece in _pieces(by_item, by_user, k, num_threads):
             found.append(kernels.all_pairs_knn(piece, by_user, k, num_threads))
             progress.update(rows.stop - rows.start)

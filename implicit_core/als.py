@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.linalg import cho_factor, cho_solve
-from tqdm.auto import tqdm
 
 from implicit_core import _arrays
 from implicit_core._checkpoint import Checkpoint
@@ -31,6 +30,7 @@ from implicit_core._checks import (
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
@@ -278,7 +278,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
         callback = callback or self.fit_callback
         loss = None
-        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+        with progress_bar(self.iterations, show_progress, done) as progress:
             for iteration in range(done, self.iterations):
                 start = time.time()
                 self._half_step(Cui, "user_factors", "item_factors")
@@ -405,14 +405,14 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                 gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
                 A, _ = _arrays.linear_system(local, 0, liked_factors, gram, ridge, objective.policy)
                 try:
-                    user_weights = cho_factor(A)
+                    user_weights = scipy.linalg.cho_factor(A)
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
             else:
                 _check_weights(user_weights, items.shape[1])
             _, rhs = _arrays.entries(counts.values, objective.policy)
             liked, confidence = counts.indices[rhs > 0], rhs[rhs > 0]
-            direction = cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
+            direction = scipy.linalg.cho_solve(user_weights, self._kernels.to_host(items[itemid]).astype(np.float64))
             contribution = confidence * (liked_factors[rhs > 0] @ direction)
         best = np.lexsort((liked, -contribution))[: check_count(N, "N")]
         return (
@@ -460,24 +460,22 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         return Objective.of(self.regularization, self.alpha, self.unobserved_weight, self.regularization_exponent)
 
     def _gram(self, side: str) -> NDArray[np.float64]:
-        """Gram matrix of one side in float64, kept until the factors are replaced or solved for.
+        """Gram matrix of one side in float64, kept until somebody gets or sets the factors.
 
         A factor that is NaN, infinite or too large shows on its diagonal, which makes the check of all factors free.
         """
-        factors = getattr(self, side)
-        kept = self._cache.get(side)
-        if kept is None or kept[0] is not factors:
-            held = self._factors(side)
-            factors = getattr(self, side)
-            gram = self._kernels.gram(held, self.num_threads)
-            most = min(np.finfo(np.promote_types(kind, np.float32)).max for kind in (held.dtype, self.dtype))
+        held = self._held(side)
+        if held.gram is None:
+            gram = self._kernels.gram(held.factors, self.num_threads)
+            kinds = held.factors.dtype, self.dtype
+            most = min(np.finfo(np.promote_types(kind, np.float32)).max for kind in kinds)
             if not (gram.diagonal() <= most).all():
                 raise ModelFitError(
                     f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
                     "user_factors and item_factors to None to start anew"
                 )
-            kept = self._cache[side] = factors, gram
-        return kept[1]
+            held.gram = gram
+        return held.gram
 
     def _half_step(self, counts: Counts, side: str, other: str) -> None:
         """Solve for the factors of one side with those of the other fixed."""
@@ -485,8 +483,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self._check_parameters()
         X = self._writable(side, (counts.shape[0], self.factors))
         self._writable(other, (counts.shape[1], self.factors))
-        self._cache.clear()
         self._solve(counts, X, other, self.cg_steps if self.use_cg else None, self.block_size)
+        self._cache.pop(side, None)  # what a call in another thread has derived meanwhile
 
     def _solve(
         self, counts: Counts, X: Factors, other: str, cg_steps: int | None, block_size: int | None = None
@@ -530,7 +528,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             raise ValueError(f"{names[0]} must have one row for each of {names[1]} ({len(ids)}), got {matrix.shape[0]}")
         solved = self._recalculate(ids, matrix, side, other, names)
         factors = self._extended(side, int(ids.max(initial=-1)) + 1)
-        self._cache.pop(side, None)
         self._kernels.put(factors, ids, solved)
         setattr(self, side, factors)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
-from tqdm.auto import tqdm
 
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
@@ -161,7 +161,7 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
         key = int(random.integers(2**64, dtype=np.uint64))
         users = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
         counts = self._kernels.to_device(counts)
-        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+        with progress_bar(self.iterations, show_progress, done) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
                 self._check_parameters()  # which a callback may have changed

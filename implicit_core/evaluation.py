@@ -23,9 +23,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from implicit_core._checks import check_count, check_number, check_threads
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Ids, Matrix
 from implicit_core.cpu import kernels
 from implicit_core.matrix_factorization import MatrixFactorizationBase
@@ -323,7 +323,7 @@ def ranking_metrics_at_k(
     relevant = test._replace(indptr=np.append(test.indptr[users], test.indptr[-1]), shape=(len(users), test.shape[1]))
     sizes = sizes[users]
     totals = _Totals(*np.zeros((4, len(users))))
-    with tqdm(total=len(users), disable=not show_progress) as progress:
+    with progress_bar(len(users), show_progress) as progress:
         for batch in _batches(model, len(users), K):
             ids = users[batch].astype(np.int32)
             ranked = _check_ranked(model.recommend(ids, train[ids], N=K)[0], len(ids), K)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from tqdm.auto import tqdm
 
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
+from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
 from implicit_core.matrix_factorization import MatrixFactorizationBase
 from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
@@ -187,7 +187,7 @@ class LogisticMatrixFactorization(MatrixFactorizationBase, metaclass=DeviceClass
             Negatives(np.append(0, np.cumsum(n)), pool.astype(np.int32, copy=False), key)
             for n, pool in zip(draws, pools, strict=True)
         ]
-        with tqdm(total=self.iterations, initial=done, disable=not show_progress) as progress:
+        with progress_bar(self.iterations, show_progress, done) as progress:
             for epoch in range(done, self.iterations):
                 start = time.time()
                 for side in (0, 1):

@@ -177,7 +177,7 @@ class ItemItemRecommender(RecommenderBase):
         rows: Any = as_rows(user_items)
         if getattr(rows, "format", None) != "csr":
             raise ValueError(f"user_items must be a csr_matrix or csr_array, got {type(user_items).__name__}")
-        ids = check_one_or_many(userid, np.iinfo(np.int64).max, "userid")
+        ids = check_one_or_many(userid, sys.maxsize, "userid")
         rows = aligned_rows(rows, ids, (self._users, n), ("user_items", "userid"))
         only, drop = check_selection(items, filter_items, n, ("items", "filter_items"))
         return self._rank(

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from scipy.sparse import coo_matrix
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
@@ -482,5 +481,3 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=one_blas_thread.forget)
-    # another thread may hold the lock of the progress bars, which even those take that are not shown
-    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))

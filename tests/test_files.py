@@ -1,7 +1,6 @@
 """Model files: their layout, their version, and models that are mapped from them."""
 
 import copy
-import gc
 import io
 import os
 import pickle
@@ -9,7 +8,6 @@ import struct
 import subprocess
 import sys
 import warnings
-import weakref
 import zipfile
 
 import numpy as np
@@ -18,7 +16,6 @@ from scipy import sparse
 
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
-from implicit_core.cpu import kernels
 from implicit_core.nearest_neighbours import BM25Recommender, CosineRecommender
 from implicit_core.recommender_base import ModelLoadError
 from implicit_core.utils import ParameterWarning
@@ -320,37 +317,6 @@ def test_the_state_of_a_model_of_implicit_says_how_to_carry_it_over(make):
     function, arguments, state = theirs.__reduce_ex__(4)[:3]
     with pytest.raises(ModelLoadError, match="pickles of implicit do not carry over: unpickle it in an environment"):
         function(type(model), *arguments[1:]).__setstate__(state)
-
-
-def test_an_index_of_mapped_factors_is_made_once_and_lives_as_long_as_they_do(matrix, tmp_path):
-    model = MODELS["als"]()
-    model.fit(matrix, show_progress=False)
-    model.save(tmp_path / "model")
-    mapped = AlternatingLeastSquares.load(tmp_path / "model", mmap=True)
-    for user in range(20):
-        for mine, other in zip(mapped.recommend(user, matrix[user]), model.recommend(user, matrix[user]), strict=True):
-            np.testing.assert_array_equal(mine, other)
-        for mine, other in zip(mapped.similar_items(user), model.similar_items(user), strict=True):
-            np.testing.assert_array_equal(mine, other)
-    for cosine in (False, True):
-        index = kernels.prepare(mapped.item_factors, cosine=cosine)
-        assert kernels.prepare(mapped.item_factors, cosine=cosine) is index
-        assert kernels.prepare(mapped.item_factors, cosine=not cosine) is not index
-    alive = weakref.ref(mapped.item_factors), weakref.ref(index.packed)
-    del mapped, mine, other, index
-    gc.collect()
-    assert [ref() for ref in alive] == [None, None]
-
-
-def test_factors_that_are_read_only_for_a_while_are_looked_at_anew(matrix):
-    model = MODELS["als"]()
-    model.fit(matrix, show_progress=False)
-    model.item_factors.flags.writeable = False
-    before = model.recommend(0, matrix[0])[1]
-    model.item_factors.flags.writeable = True
-    model.item_factors *= 2
-    model.item_factors.flags.writeable = False
-    np.testing.assert_array_equal(model.recommend(0, matrix[0])[1], 2 * before)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,14 @@ def test_import_of_the_package_loads_what_that_of_implicit_loads(path, run_pytho
     assert result.returncode == 0, result.stderr
 
 
+def test_import_of_the_package_leaves_out_what_few_calls_need_and_takes_long(run_python):
+    script = (
+        "import numpy, scipy.sparse, sys; known = set(sys.modules); import implicit_core; "
+        "sys.exit(bool({'tqdm', 'asyncio', 'scipy.linalg', 'h5py', 'pandas'} & (set(sys.modules) - known)))"
+    )
+    assert run_python("-c", script).returncode == 0
+
+
 # The GPU, where there is none
 
 

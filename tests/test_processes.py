@@ -207,6 +207,37 @@ def test_an_interrupted_fit_leaves_finite_factors_of_full_shape_and_goes_on(run_
     assert json.loads(result.stdout).keys() == {"als", "als exact", "bpr", "bpr racing", "lmf", "cosine"}
 
 
+IMPORTING = """
+import os, signal, sys, threading
+from implicit_core.evaluation import progress_bar
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "tqdm.auto":
+            importing.set()
+            threading.Event().wait(0.2)
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=progress_bar, args=(1, False))
+thread.start()
+importing.wait()
+child = os.fork()
+signal.alarm(60)
+progress_bar(1, False)
+if child == 0:
+    os._exit(0)
+thread.join()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_child_forked_while_a_thread_makes_the_first_progress_bar_does_not_wait_for_it(run_python):
+    result = run_python("-W", "ignore", "-c", IMPORTING)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a global lock")
 def test_the_compiled_modules_do_not_bring_back_the_global_lock(run_python):
     script = "import implicit_core.als, implicit_core.nearest_neighbours, sys; print(sys._is_gil_enabled())"

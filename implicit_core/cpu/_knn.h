@@ -24,7 +24,7 @@ constexpr double UNREACHED = -0.0;
 struct Accumulator {
     double *sums;                 // columns
     std::int32_t *reached;        // columns + 1
-    Span<Candidate<double>> best; // at least as many as there are candidates, or more than k
+    Span<Candidate<double>> best; // as many as there are candidates, or k + OFFERED
 };
 
 inline bool is_unreached(double sum) { return sum == 0 && std::signbit(sum); }
@@ -67,21 +67,35 @@ inline std::ptrdiff_t accumulate(const Rows &left, const Rows &right, std::ptrdi
     return count;
 }
 
-// The k best candidates so far, and some that may turn out to be worse.
+constexpr std::ptrdiff_t OFFERED = 64; // candidates that are offered at once
+
+// The k best candidates so far, and some that may turn out to be worse. There is room for k + OFFERED, or for all.
 struct Selection {
     Span<Candidate<double>> best;
     std::ptrdiff_t k, size;
     Candidate<double> worst; // of the k best when last looked at: what is no better cannot be among them
 
-    void offer(double score, std::int32_t id) {
+    // Take at most OFFERED candidates, without a branch on scores, which no processor could foresee.
+    template <class Score> void offer(const std::int32_t *ids, std::ptrdiff_t count, const Score &score_of) {
+        if (size + count > best.size) cut();
         const double lowest = std::numeric_limits<double>::lowest();
-        const Candidate<double> candidate{score >= lowest ? score : lowest, id}; // NaN and -inf
-        if (!(candidate < worst)) return;
-        if (size == best.size) {
-            cut();
-            if (!(candidate < worst)) return;
+        const Candidate<double> least = worst;
+        Candidate<double> *RESTRICT free = best.slice(size, count);
+        std::ptrdiff_t taken = 0;
+        for (std::ptrdiff_t i = 0; i < count; ++i) {
+            const std::int32_t id = ids[i];
+            const double found = score_of(id), score = found > lowest ? found : lowest; // NaN and -inf
+            free[taken] = {score, id};
+            taken += (score > least.score) | ((score == least.score) & (id < least.id));
         }
-        *best.slice(size++, 1) = candidate;
+        size += taken;
+    }
+
+    template <class Score> void offer_all(Span<const std::int32_t> ids, const Score &score_of) {
+        for (std::ptrdiff_t i = 0; i < ids.size; i += OFFERED) {
+            const std::ptrdiff_t count = std::min(OFFERED, ids.size - i);
+            offer(ids.slice(i, count), count, score_of);
+        }
     }
 
     void cut() {
@@ -107,14 +121,17 @@ inline void product_topk_row(const Rows &left, const Rows &right, std::ptrdiff_t
     for (std::int64_t i = 0; i < own; ++i) a.sums[liked[i]] = dropped(liked[i]) ? 0 : UNREACHED;
 
     Selection selection{a.best, k, 0, {-std::numeric_limits<double>::infinity(), 0}};
-    for (std::ptrdiff_t i = 0; i < only.size; ++i) {
-        const std::int32_t id = only.data[i];
-        selection.offer(is_unreached(a.sums[id]) || dropped(id) ? lowest : a.sums[id], id);
-    }
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        const std::int32_t id = a.reached[i];
-        if (!only.size) selection.offer(a.sums[id], id);
-        a.sums[id] = UNREACHED;
+    double *RESTRICT sums = a.sums;
+    const auto take = [sums](std::int32_t id) {
+        const double sum = sums[id];
+        sums[id] = UNREACHED;
+        return sum;
+    };
+    if (only.size) {
+        selection.offer_all(only, [&](std::int32_t id) { return is_unreached(sums[id]) || dropped(id) ? lowest : sums[id]; });
+        for (std::ptrdiff_t i = 0; i < count; ++i) take(a.reached[i]);
+    } else {
+        selection.offer_all(span<const std::int32_t>(a.reached, count), take);
     }
     selection.cut();
     std::sort(a.best.data, a.best.data + selection.size);

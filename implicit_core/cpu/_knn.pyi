@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANDIDATE_BYTES: Final[int]
+OFFERED: Final[int]
 
 def product_topk(
     left_indptr: NDArray[np.int64],

@@ -13,6 +13,7 @@ cdef extern from "_topk.h" nogil:
         pass
 
 cdef extern from "_knn.h" nogil:
+    const Py_ssize_t OFFERED_AT_ONCE "OFFERED"
     cppclass Rows:
         const int64_t *indptr
         Span[const int32_t] indices
@@ -27,6 +28,7 @@ cdef extern from "_knn.h" nogil:
     )
 
 CANDIDATE_BYTES = sizeof(Candidate[double])
+OFFERED = OFFERED_AT_ONCE
 
 
 def product_topk(
@@ -45,7 +47,7 @@ def product_topk(
     double[:, ::1] scores,  # OUT: rows x k
     double[:, ::1] sums,  # a row of columns per thread: -0, or 0 where dropped
     int32_t[:, ::1] reached,  # a row of columns + 1 per thread
-    char[:, ::1] best,  # a row per thread: CANDIDATE_BYTES for each candidate, or for some more than k
+    char[:, ::1] best,  # a row per thread: CANDIDATE_BYTES for each candidate, or for k + OFFERED
     int num_threads,
 ):
     """The k best columns of each row of the sparse product left . right, in parallel over chunks of rows."""

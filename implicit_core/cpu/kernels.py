@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import threading
-import weakref
 from itertools import pairwise, starmap
 from typing import Any
 
@@ -43,7 +41,6 @@ CACHE_LINE = 64  #: bytes
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
-SPARE_CANDIDATES = 64  #: room for candidates beyond twice those wanted, so that they are rarely cut down to the best
 ROW_WORK = 64  #: multiplications that take as long as what each row of a sparse product needs besides
 
 NO_IDS = np.empty(0, dtype=np.int32)
@@ -198,36 +195,13 @@ def prepare(
     """Candidates for ``topk``; see :func:`implicit_core._arrays.prepare`.
 
     Where enough queries will come, the candidates are copied into panels, for inner products in order of descending
-    norm, so that ``topk`` can stop early. Of factors that nobody can write to, as :meth:`load` maps them with
-    ``mmap=True``, such an index of all items is kept as long as they are.
+    norm, so that ``topk`` can stop early.
     """
-    memory = None if ids is not None or len(items) == 0 else _fixed_memory(items)
-    if memory is not None:
-        key = id(items), cosine
-        if key not in _indexes:
-            # A view of the memory, since one of the array would keep it alive.
-            offset = items.ctypes.data - memory.ctypes.data
-            view: Factors = np.ndarray(items.shape, items.dtype, memory.data, offset, items.strides)
-            _indexes[key] = _pack(np.ascontiguousarray(view), _first_ids(len(items)), cosine, num_threads)
-            weakref.finalize(items, _indexes.pop, key, None)
-        return _indexes[key]
     items = np.ascontiguousarray(items)
     ids = _first_ids(len(items)) if ids is None else np.ascontiguousarray(ids, dtype=np.int32)
     if queries < PACK_FROM or len(ids) == 0:
         return Index(items, ids, cosine)
     return _pack(items, ids, cosine, num_threads)
-
-
-_indexes: dict[tuple[int, bool], Index] = {}  # by the id of an array that lives and cannot change
-
-
-def _fixed_memory(array: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """The file, mapped read-only, that an array lies in; None for other memory, which could be made writable."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    fixed = isinstance(owner, mmap.mmap) and memoryview(owner).readonly
-    return np.frombuffer(owner, dtype=np.uint8) if fixed else None
 
 
 def _pack(items: Factors, ids: Ids, cosine: bool, num_threads: int) -> Index:
@@ -268,6 +242,7 @@ def topk(
     blocks = np.arange(0, n + block, block)
     blocks[-1] = n
     parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
+    threads = min(threads, (len(blocks) - 1) * parts)
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
     _topk.topk(
@@ -281,7 +256,7 @@ def topk(
         None if exclude is None else exclude.indices,
         NO_IDS if drop is None else drop,
         blocks,
-        np.arange(parts + 1) * panels // parts,
+        np.array([panels * part // parts for part in range(parts + 1)]),
         ids,
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
@@ -474,7 +449,7 @@ def knn_recommend(
         sums, reached = _new_scratch(threads, columns)
     if drop is not None:
         sums[:, drop] = 0
-    room = min(2 * found + SPARE_CANDIDATES, columns if only is None else len(only))
+    room = min(2 * found + _knn.OFFERED, columns if only is None else len(only))
     ids, scores = np.empty((rows, found), dtype=np.int32), np.empty((rows, found))
     _knn.product_topk(
         liked.indptr,

@@ -959,6 +959,7 @@ BEYOND = [
     ("unobserved_weight", None),
     ("regularization_exponent", 0.0),
     ("init_scale", None),
+    ("block_size", None),
 ]
 CLASSES = {"facade": AlternatingLeastSquares, "cpu": implicit_core.cpu.als.AlternatingLeastSquares}
 

@@ -17,9 +17,9 @@ from implicit_core.nearest_neighbours import (
 def _approximate():
     found = []
     for name, kind in (
+        ("nmslib", "NMSLibModel"),  # which cannot read numbers where the wheel of usearch was imported before it
         ("usearch", "UsearchModel"),
         ("faiss", "FaissModel"),
-        ("nmslib", "NMSLibModel"),
         ("annoy", "AnnoyModel"),
     ):
         module = __import__(f"implicit_core.ann.{name}", fromlist=[kind])

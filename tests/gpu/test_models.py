@@ -12,6 +12,7 @@ from scipy import sparse
 import implicit_core.gpu.als
 import implicit_core.gpu.bpr
 from implicit_core import gpu
+from implicit_core._typing import Counts
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
 from implicit_core.datasets.debian import get_debian
@@ -139,10 +140,9 @@ def test_fits_equal_those_of_the_cpu(matrix, parameters):
 
 
 def test_rows_of_any_length_and_any_number_of_factors_are_solved_for(matrix, fake, monkeypatch):
-    kernels = importlib.import_module("implicit_core.gpu.kernels")
-    monkeypatch.setattr(kernels, "LONG_ROW", 8)
-    monkeypatch.setattr(kernels, "CHUNK", 4)
-    monkeypatch.setattr(kernels, "WORK_BYTES", 2**12)
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", 8)
+    monkeypatch.setattr("implicit_core.gpu._entries.CHUNK", 4)
+    monkeypatch.setattr("implicit_core.gpu._work.WORK_BYTES", 2**12)
     split = fitted(als, matrix, True, calculate_training_loss=True)
     assert {"als_cg", "als_chunks", "als_step"} <= set(fake.launches)
     assert_as_exact(split, fitted(als, matrix, False), exactly(matrix))
@@ -396,7 +396,7 @@ def test_many_results_are_sorted_and_few_queries_are_shared_out(fake, monkeypatc
     random = np.random.default_rng(0)
     items, queries = random.standard_normal((9000, 8), np.float32), random.standard_normal((3, 8), np.float32)
     exact = queries @ items.T
-    exclude = kernels.Counts(np.array([0, 2, 2, 3]), np.array([5, 8, 1], np.int32), np.ones(3, np.float32), (3, 9000))
+    exclude = Counts(np.array([0, 2, 2, 3]), np.array([5, 8, 1], np.int32), np.ones(3, np.float32), (3, 9000))
     exact[0, [5, 8]] = exact[2, 1] = np.finfo(np.float32).min
     index = kernels.prepare(kernels.as_factors(items))
     for k in (5, 4000, 9000):
@@ -510,7 +510,6 @@ def test_training_stays_within_the_stated_memory(fake, matrix, dtype):
 
 
 def test_results_take_no_more_work_space_than_the_bound(fake, monkeypatch):
-    kernels = importlib.import_module("implicit_core.gpu.kernels")
     random = np.random.default_rng(0)
     model = als(True)
     model.user_factors = random.random((100, 8), np.float32)
@@ -518,14 +517,14 @@ def test_results_take_no_more_work_space_than_the_bound(fake, monkeypatch):
     users = np.arange(100)
     whole = model.recommend(users, None, filter_already_liked_items=False)
     for space in (2**14, 2**16):
-        monkeypatch.setattr(kernels, "WORK_BYTES", space)
+        monkeypatch.setattr("implicit_core.gpu._work.WORK_BYTES", space)
         for call in (
             lambda: model.recommend(users, None, filter_already_liked_items=False),
             lambda: model.similar_items(np.arange(100)),
             lambda: model.item_norms,
         ):
             queries = 2 * 100 * 8 * 4
-            assert measured(fake, call) <= space + 24 * 300 + queries + 20 * kernels.ALLOCATION
+            assert measured(fake, call) <= space + 24 * 300 + queries + 20 * fake.ALIGNMENT
     parts = model.recommend(users, None, filter_already_liked_items=False)
     for one, two in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(one, two)

@@ -31,7 +31,7 @@ MOST_REGISTERS = {
     "gram": 72,
     "product": 72,
     "topk_select": 48,
-    "topk_merge": 48,
+    "topk_merge": 56,
     "topk_keys": 40,
     "topk_scores": 32,
     "bpr": 160,
@@ -115,6 +115,8 @@ def test_topk_reads_scores_once():
     case = launches.ranking(30000, rows=1, levels=1e6)
     found = costs(1, False, lambda launcher: launcher.topk(case, 10))
     check_sectors(found)
+    taken = line_of("topk", "keys[atomicAdd(count, 1)]")  # threads take places one after another here, not side by side
+    check_banks(cost for cost in found if taken not in cost.place)
     place = line_of("topk", "found[c] = key_of(norms")
     (cost,) = (cost for cost in found if place.strip() in cost.place)
     assert cost.moved == 3 * 30000 // 8  # with the norms and the ids

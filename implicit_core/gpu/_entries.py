@@ -104,6 +104,11 @@ def chunks(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> Chunks:
     return Chunks(first.astype(np.int32), owners.astype(np.int32), begin, end)
 
 
+def steps_at_once(entries: int, width: int) -> int:
+    """How many steps of an epoch of BPR start from the same factors: few for little data, or very long rows."""
+    return max(1, min(max(entries // 16, 64), 2048, 2**22 // width))
+
+
 def check_room(counts: Counts, width: int, dtype: DTypeLike, sides: int, orders: int) -> None:
     """Raise MemoryError, with what is needed, where training does not fit into the memory that is free.
 
@@ -136,6 +141,7 @@ def training_bytes(
     kind, rows = np.dtype(dtype), sum(shape)
     padded = stride(width, np.dtype(np.float32))
     work = 32 * padded * rows + 8 * width * padded * (2 + rows // GRAM_ROWS) + 40 * (rows + entries // CHUNK)
+    work += 24 * padded * steps_at_once(entries, width)
     return (
         sum(shape[2 - sides :]) * stride(width, kind) * kind.itemsize,
         orders * 8 * entries + 16 * (rows + 2) + 4 * ALLOCATION * orders,

@@ -29,6 +29,8 @@ FILES = {
     "topk_keys": "topk",
     "topk_scores": "topk",
     "bpr": "bpr",
+    "bpr_slots": "bpr",
+    "bpr_apply": "bpr",
 }
 #: whether all shapes and architectures are tested, or a selection
 EVERYTHING = os.environ.get("IMPLICIT_CORE_GPU_TESTS") == "all"
@@ -204,16 +206,26 @@ class Launcher:
 
     def bpr(
         self, problem: Problem, n: int, first: int = 0, verify: bool = True, warps: int = 1, grid: int = 1,
-        rates: tuple[float, float] = (0.05, 0.01),
+        rates: tuple[float, float] = (0.05, 0.01), at_once: int = 0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:  # fmt: skip
-        """X and Y after the steps of n draws of epoch 3, and (correct, skipped)."""
+        """X and Y after the steps of n draws of epoch 3, and (correct, skipped); ``at_once`` from the same factors."""
         counts = problem.counts
         X, Y, seen = self.padded(problem.X), self.padded(problem.Y), np.zeros(2, np.uint64)
         indptr, indices, _ = problem.entries()
-        self(
-            "bpr", grid, 32 * warps, np.uint64(BPR_KEY), np.uint32(BPR_EPOCH), np.int64(first), np.int64(n), indptr,
-            rows_of(counts), indices, np.int64(len(indices)), X, Y, *map(np.float32, rates), np.int32(verify), seen,
-        )  # fmt: skip
+        fixed, given = (*map(np.float32, rates), np.int32(verify)), (rows_of(counts), indices, np.int64(len(indices)))
+        slots: tuple[Any, ...] = (None, None)
+        sums: tuple[Any, ...] = (None, None)
+        if at_once:
+            slots = tuple(np.full(len(rows), -1, np.int32) for rows in (X, Y))
+            sums = tuple(aligned(np.zeros((k * at_once, X.shape[1]), np.uint64)) for k in (1, 2))
+        for start in range(first, first + n, at_once or n):
+            here = min(at_once or n, first + n - start)
+            draws = (np.uint64(BPR_KEY), np.uint32(BPR_EPOCH), np.int64(start), np.int64(here), *given)
+            if at_once:
+                self("bpr_slots", grid, 32 * warps, *draws, *slots)
+            self("bpr", grid, 32 * warps, *draws, X, Y, *slots, *sums, indptr, *fixed, seen)
+            if at_once:
+                self("bpr_apply", grid, 32 * warps, *draws, X, Y, *slots, *sums)
         return unpadded(X, self.factors), unpadded(Y, self.factors), seen.tolist()
 
 
@@ -379,6 +391,23 @@ def bpr_steps(
         Y[i] += rate * (z * x - regularization * liked)
         Y[j] += rate * (-z * x - regularization * disliked)
     return X, Y, [correct, int(skip.sum())]
+
+
+def bpr_runs(
+    given: Problem, n: int, at_once: int, rate: float, regularization: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What Launcher.bpr must make of steps that start from the same factors, in double precision."""
+    X, Y = given.X.astype(np.float64), given.Y.astype(np.float64)
+    for first in range(0, n, at_once):
+        draws = np.arange(first, min(first + at_once, n), dtype=np.uint64)
+        triples, skip = _arrays.bpr_draws(given.counts, rows_of(given.counts), BPR_KEY, BPR_EPOCH, draws, True)
+        u, i, j = triples[~skip].T
+        x, liked, disliked = X[u], Y[i], Y[j]
+        z = 1 / (1 + np.exp((x * (liked - disliked)).sum(axis=1)))[:, None]
+        np.add.at(X[:, :-1], u, rate * (z * (liked - disliked) - regularization * x)[:, :-1])
+        np.add.at(Y, i, rate * (z * x - regularization * liked))
+        np.add.at(Y, j, rate * (-z * x - regularization * disliked))
+    return X, Y
 
 
 def error_of_float32(given: Problem, steps: int) -> float:

@@ -73,7 +73,9 @@ def bpr(launch):
         right = right and seen == expected[2]
         right = right and np.allclose(X, expected[0], atol=2e-6) and np.allclose(Y, expected[1], atol=2e-6)
     launch.bpr(given, 100, warps=4, grid=4)
-    return right
+    X, Y, _ = launch.bpr(given, 100, warps=4, grid=4, at_once=50)
+    expected = launches.bpr_runs(given, 100, 50, 0.05, 0.01)
+    return right and np.allclose(X, expected[0], atol=2e-6) and np.allclose(Y, expected[1], atol=2e-6)
 
 
 KERNELS = {"als_cg": als_cg, "als_split": als_split, "loss": loss, "matrix": matrix, "topk": topk, "bpr": bpr}
@@ -244,18 +246,27 @@ BUGS = [
     ),
     ("topk", "one key too many", "i < k; i += THREADS) {\n        ids[", "i <= k; i += THREADS) {\n        ids["),
     ("topk", "search beyond the row", "indptr[blockIdx.y + 1] : 0)", "indptr[blockIdx.y + 1] + 900 : 0)"),
-    ("bpr", "additions that are not atomic", "atomicAdd(liked_row + f, rate * (", "liked_row[f] += (rate * ("),
+    ("bpr", "additions that are not atomic", "atomicAdd(row + f, change);", "row[f] += change;"),
+    (
+        "bpr",
+        "sums that are not atomic",
+        "atomicAdd(sums + f, Bits(__float2ll_rn(change * UNIT)));",
+        "sums[f] += Bits(__float2ll_rn(change * UNIT));",
+    ),
+    ("bpr", "sums that stay", "atomicExch(sums + f, Bits(0))", "sums[f]"),
+    ("bpr", "slots that are not atomic", "atomicExch(X_slots + triple.user, int(i));", "X_slots[triple.user] = i;"),
+    ("bpr", "items share slots with others", "atomicExch(Y_slots + triple.disliked, int(2 * i + 1));", ""),
     ("bpr", "reads that are not atomic", "liked = relaxed(liked_row + f)", "liked = liked_row[f]"),
-    ("bpr", "the bias of users drifts", "if (f < FACTORS - 1) atomicAdd", "atomicAdd"),
+    ("bpr", "the bias of users drifts", "if (f < FACTORS - 1) x_row.add", "x_row.add"),
     ("bpr", "one column too many", "if (f >= FACTORS) continue;", "if (f > FACTORS) continue;"),
     ("bpr", "every lane counts", "if (lane == 0) {", "{"),
     ("bpr", "nine rounds", "round < 10", "round < 9"),
-    ("bpr", "the same item twice", "if (liked_item == disliked_item ||", "if ("),
+    ("bpr", "the same item twice", "if (triple.liked == triple.disliked ||", "if ("),
     (
         "bpr",
         "the wrong row",
-        "contains(indices, indptr[user], indptr[user + 1]",
-        "contains(indices, indptr[user], indptr[user]",
+        "contains(indices, indptr[triple.user], indptr[triple.user + 1]",
+        "contains(indices, indptr[triple.user], indptr[triple.user]",
     ),
 ]
 

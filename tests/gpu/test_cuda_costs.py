@@ -35,6 +35,8 @@ MOST_REGISTERS = {
     "topk_keys": 40,
     "topk_scores": 32,
     "bpr": 160,
+    "bpr_slots": 40,
+    "bpr_apply": 48,
 }
 
 
@@ -241,9 +243,9 @@ def far_bpr(launcher):
     indptr = Vast(VAST_ROWS + 1, 1, np.int64).array.ravel()
     indptr[FAR[0] : FAR[0] + 51] = near.counts.indptr
     launcher(
-        "bpr", 1, 32, np.uint64(launches.BPR_KEY), np.uint32(launches.BPR_EPOCH), np.int64(0), np.int64(200), indptr,
-        users, indices, np.int64(len(indices)), X, Y, np.float32(0.05), np.float32(0.01), np.int32(1),
-        np.zeros(2, np.uint64),
+        "bpr", 1, 32, np.uint64(launches.BPR_KEY), np.uint32(launches.BPR_EPOCH), np.int64(0), np.int64(200), users,
+        indices, np.int64(len(indices)), X, Y, None, None, None, None, indptr, np.float32(0.05), np.float32(0.01),
+        np.int32(1), np.zeros(2, np.uint64),
     )  # fmt: skip
     expected = Launcher(64).bpr(near, 200)
     np.testing.assert_array_equal(X[FAR], expected[0])
@@ -268,7 +270,7 @@ FAR_LAUNCHES = [  # and offsets that are too narrow, each of which must be seen
     (far_product, [("(b < n && ids ? ids[b] : b) * STRIDE", "int((b < n && ids ? ids[b] : b) * STRIDE)")]),
     (far_gram, [("Y + (first + depth) * STRIDE", "Y + int((first + depth) * STRIDE)")]),
     (far_topk, [("scores + blockIdx.y * pitch;", "scores + int(blockIdx.y * pitch);")]),
-    (far_bpr, [("Y + int64(liked_item) * STRIDE", "Y + int(unsigned(liked_item) * STRIDE)")]),
+    (far_bpr, [("row(factors + id * STRIDE)", "row(factors + int(unsigned(id) * STRIDE))")]),
 ]
 
 

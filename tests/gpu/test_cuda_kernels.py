@@ -247,6 +247,26 @@ class TestBPR:
             np.testing.assert_allclose(X - given.X, expected_X - given.X, atol=3e-6)
             np.testing.assert_allclose(Y - given.Y, expected_Y - given.Y, atol=3e-5)
 
+    def test_steps_from_the_same_factors_have_the_same_bits_in_any_order(self, factors, arch):
+        given = bpr_problem(factors)
+        expected_X, expected_Y = launches.bpr_runs(given, 300, 64, 0.05, 0.01)
+        found = []
+        for checks, warps, grid in zip(SCHEDULES, (1, 4, 2), (1, 9, 40), strict=True):
+            launch = Launcher(factors, arch=arch, checks=checks)
+            found.append(launch.bpr(given, 300, warps=warps, grid=grid, at_once=64))
+            assert launch.errors == []
+        for X, Y, seen in found:
+            np.testing.assert_array_equal(X, found[0][0])
+            np.testing.assert_array_equal(Y, found[0][1])
+            assert seen == found[0][2]
+            np.testing.assert_allclose(X, expected_X, atol=2e-6)
+            np.testing.assert_allclose(Y, expected_Y, atol=2e-6)
+
+    def test_what_diverges_does_not_become_finite_again(self, factors, arch):
+        given = bpr_problem(factors)
+        _, Y, _ = Launcher(factors, arch=arch).bpr(given, 100, rates=(1e30, 0.01), at_once=50)
+        assert not np.isfinite(Y).all()
+
 
 @pytest.mark.parametrize("file", sorted(set(launches.FILES.values())))
 def test_the_emulator_knows_the_instructions_for_every_architecture(file):

@@ -266,6 +266,18 @@ def test_an_epoch_takes_the_steps_of_the_cpu(matrix):
     assert (models[True].user_factors[:, -1] == 1).all()
 
 
+def test_the_same_seed_gives_the_same_bits_unless_steps_may_race(fake, matrix, monkeypatch):
+    first = fitted(bpr, matrix, True)
+    monkeypatch.setattr(fake.emulator, "default", fake.emulator.Checks(order="random", seed=5))
+    second = fitted(bpr, matrix, True)
+    fake.launches.clear()
+    racing = fitted(bpr, matrix, True, deterministic=False)
+    assert set(fake.launches) == {"bpr"}
+    for side in ("user_factors", "item_factors"):
+        np.testing.assert_array_equal(getattr(first, side).get(), getattr(second, side).get())
+        assert not np.array_equal(getattr(first, side).get(), getattr(racing, side).get())
+
+
 def test_ranking_is_learnt(matrix):
     auc = []
     model = bpr(True, iterations=40, learning_rate=0.1)

@@ -103,6 +103,12 @@ template <class T> inline T op_selp(T a, T b, bool first) { return first ? a : b
 
 inline float op_cvt_sat(float a) { return a > 1 ? 1.0f : a > 0 ? a : 0.0f; } // NaN becomes 0
 
+// The nearest integer, ties to even; the nearest that there is beyond those of 64 bits, and the least for NaN.
+inline s64 nearest_s64(float a) {
+    if (a >= 9223372036854775808.0f) return INT64_MAX;
+    return a >= -9223372036854775808.0f ? s64(std::nearbyint(a)) : INT64_MIN;
+}
+
 inline float from_half(u16 bits) {
     _Float16 value;
     std::memcpy(&value, &bits, 2);

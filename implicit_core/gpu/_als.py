@@ -12,12 +12,17 @@ from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._entries import Bin, DeviceCounts, chunk_counts, chunks, entry_args, to_device
 from implicit_core.gpu._factors import options, padded, stride
 from implicit_core.gpu._matrix import product
-from implicit_core.gpu._modules import WARP, launch, limits
+from implicit_core.gpu._modules import NULL, WARP, launch, limits
 from implicit_core.gpu._work import WARPS, grid, runs
+from implicit_core.utils import ModelFitError
 
 WIDE = 96  #: factors from which on blocks of als_cg have twice as many warps, to share the gram matrix
 LONG_ROW = 4096  #: entries from which on a row is shared out to many warps
 STEP_THREADS = 128  #: of a block of als_step
+EXACT_STEPS = 3  #: a factor, at most, until a system is solved exactly
+STOP = 1e-13  #: of the squared residual, where it is: see rows.cuh
+UNSOLVED = 1e-4  #: of it, where it is not
+LOOKS = 32  #: steps until it is looked whether all rows are solved
 
 
 def least_squares(
@@ -33,12 +38,23 @@ def least_squares(
 ) -> None:
     """Solve rows of ``X`` in place by conjugate gradient; see :func:`implicit_core._arrays.least_squares`.
 
-    ``cg_steps=None`` takes as many steps as there are factors, which is exact but for rounding.
+    ``cg_steps=None`` starts from zero and takes steps until rounding keeps them from going on. Where a system has more
+    than one solution, that gives the shortest.
+
+    Raises
+    ------
+    ModelFitError
+        ``cg_steps`` is None, and a system has not been solved.
     """
     counts = to_device(counts)
     start, stop, _ = rows.indices(X.shape[0])
-    factors, steps = X.shape[1], X.shape[1] if cg_steps is None else cg_steps
-    problem = _Problem(counts, X, Y, _on_device(gram, factors), cp.asarray(diag.astype(np.float32)), policy, steps)
+    factors, left = X.shape[1], None
+    if cg_steps is None:
+        X[start:stop] = 0
+        left = cp.zeros(X.shape[0], dtype=np.float32)
+        cg_steps = EXACT_STEPS * factors
+    ridges = cp.asarray(diag.astype(np.float32))
+    problem = _Problem(counts, X, Y, _on_device(gram, factors), ridges, policy, cg_steps, left)
     lengths = np.diff(counts.indptr[start : stop + 1])
     if _shared(factors, 0, 0) <= limits().shared_per_block:
         for bin_ in counts.bins(start, stop, LONG_ROW):
@@ -46,6 +62,10 @@ def least_squares(
         _solve_split(problem, start + np.flatnonzero(lengths > LONG_ROW))
     else:
         _solve_split(problem, np.arange(start, stop))
+    if left is not None:
+        unsolved = np.flatnonzero(~(left.get() <= UNSOLVED))
+        if len(unsolved):
+            raise ModelFitError.not_solved(int(unsolved[0]))
 
 
 class _Problem(NamedTuple):
@@ -58,6 +78,7 @@ class _Problem(NamedTuple):
     diag: Any
     policy: Policy
     steps: int
+    left: Any  #: of a squared residual, for each row; None unless solved exactly
 
 
 def _on_device(gram: NDArray[np.floating], factors: int) -> Any:
@@ -92,10 +113,12 @@ def _solve_rows(problem: _Problem, bin_: Bin) -> None:
     args = (
         *(bin_.rows, np.int32(n), counts.starts, *entry_args(counts, problem.policy)),
         *(padded(X), padded(problem.Y), problem.gram, problem.diag, np.int32(problem.steps), np.int32(kept)),
+        NULL if problem.left is None else problem.left,
     )
     shared = _shared(X.shape[1], X.dtype.itemsize, kept)
     warps = _warps(X.shape[1])
-    launch("als_cg", "als_cg", options(X), (grid(n, warps),), WARP * warps, args, shared)
+    defines = {**options(X), "EXACT": int(problem.left is not None)}
+    launch("als_cg", "als_cg", defines, (grid(n, warps),), WARP * warps, args, shared)
 
 
 def _solve_split(problem: _Problem, rows: NDArray[np.int64]) -> None:
@@ -118,7 +141,8 @@ def _solve_batch(problem: _Problem, rows: NDArray[np.int64]) -> None:
     first, owners, starts, stops = map(cp.asarray, chunks(problem.counts.indptr, rows))
     x, residual, direction, applied = (cp.zeros((n, width), dtype=np.float32) for _ in range(4))
     x[:, :factors] = X[ids]
-    diag, squares = problem.diag[ids], cp.empty(n, dtype=np.float32)
+    diag, squares, exact = problem.diag[ids], cp.empty(n, dtype=np.float32), problem.left is not None
+    squares_first = cp.empty(n, dtype=np.float32) if exact else NULL
     partial = cp.empty((len(owners), width), dtype=np.float32)
     panels = _panels(factors)
     for step in range(problem.steps + 1):
@@ -129,9 +153,13 @@ def _solve_batch(problem: _Problem, rows: NDArray[np.int64]) -> None:
             *(V, padded(problem.Y), np.int32(is_first), partial),
         )
         launch("als_split", "als_chunks", options(X), (grid(len(owners)), panels), WARP * WARPS, args)
-        args = (first, partial, diag, np.int32(is_first), applied, x, residual, direction, squares)
+        args = (first, partial, diag, np.int32(is_first), applied, x, residual, direction, squares, squares_first)
         launch("als_split", "als_step", options(X), (n,), STEP_THREADS, args)
+        if exact and step % LOOKS == 0 and bool((squares <= STOP * squares_first).all()):
+            break
     X[ids] = x[:, :factors]
+    if exact:
+        problem.left[ids] = squares / (squares_first + (squares_first == 0))
 
 
 def _panels(factors: int) -> int:

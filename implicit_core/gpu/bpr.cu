@@ -56,7 +56,8 @@ struct Column { // of the three rows of a step
 struct Triple {
     int user, liked, disliked;
 
-    __device__ __forceinline__ Triple(Bits key, unsigned epoch, Bits n, const int *users, const int *indices, int64 entries) {
+    __device__ __forceinline__ Triple(
+        Bits key, unsigned epoch, Bits n, const int *users, const int *indices, int64 entries) {
         const Draw draw = philox(key, epoch, n);
         const int64 entry = __umul64hi(draw.first, entries), other = __umul64hi(draw.second, entries);
         user = users[entry];

@@ -98,7 +98,7 @@ struct Best {
         __syncthreads();
     }
 
-    // The steps of the sort between keys less than 32 apart, for runs of these lengths: a warp holds 32 keys, a lane one.
+    // The steps of the sort between keys less than 32 apart, for runs of these lengths: a lane holds a key.
     __device__ __forceinline__ void merge_in_warps(int first_run, int last_run, int size) {
         for (int i = threadIdx.x; i < size; i += THREADS) {
             Key key = keys[i];

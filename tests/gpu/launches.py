@@ -53,6 +53,7 @@ class Launcher:
     factors: int = 1
     half: bool = False
     arch: int = 80
+    exact: bool = False  #: whether als_cg is compiled with EXACT
     changes: tuple[tuple[str, str], ...] = ()  #: texts of the source to replace, each once
     checks: emulator.Checks = emulator.default
     errors: list[str] = field(default_factory=list)
@@ -89,7 +90,7 @@ class Launcher:
 
     def __call__(self, kernel: str, grid: Any, block: int, *args: Any, shared_mem: int = 0) -> None:
         """Launch a kernel."""
-        defines = f"-DFACTORS={self.factors}", f"-DHALF={int(self.half)}"
+        defines = f"-DFACTORS={self.factors}", f"-DHALF={int(self.half)}", f"-DEXACT={int(self.exact)}"
         module = emulator.load(self.source(kernel), defines, self.arch, f"{FILES[kernel]}.cu")
         grid = grid if isinstance(grid, tuple) else (grid,)
         report = module.get_function(kernel).run(grid, (block,), args, shared_mem=shared_mem, checks=self.checks)
@@ -99,8 +100,9 @@ class Launcher:
     # ---- kernels, with the results that they make
 
     def als_cg(
-        self, problem: Problem, steps: int = 3, kept: int = 4, warps: int = 4, grid: int = 5, rows: Any = None
-    ) -> NDArray[Any]:
+        self, problem: Problem, steps: int = 3, kept: int = 4, warps: int = 4, grid: int = 5, rows: Any = None,
+        left: Any = None,
+    ) -> NDArray[Any]:  # fmt: skip
         """Rows of X after steps of the solver; ``rows`` defaults to all, the longest first."""
         X = self.padded(problem.X)
         rows = np.argsort(-np.diff(problem.counts.indptr), kind="stable") if rows is None else rows
@@ -111,12 +113,13 @@ class Launcher:
         self(
             "als_cg", grid, 32 * warps, frozen(np.asarray(rows, np.int32)), np.int32(len(rows)), *problem.entries(),
             *problem.policy_args(), X, frozen(self.padded(problem.Y)), frozen(self.padded(problem.gram, np.float32)),
-            frozen(problem.diag), np.int32(steps), np.int32(kept), shared_mem=shared,
+            frozen(problem.diag), np.int32(steps), np.int32(kept), left,
+            shared_mem=shared,
         )  # fmt: skip
         return unpadded(X, self.factors)
 
     def als_split(
-        self, problem: Problem, steps: int = 3, chunk: int = 16, warps: int = 4, grid: int = 3
+        self, problem: Problem, steps: int = 3, chunk: int = 16, warps: int = 4, grid: int = 3, left: Any = None
     ) -> NDArray[Any]:
         """The same by the kernels for long rows; rows without entries stay as they are."""
         counts = problem.counts
@@ -126,6 +129,7 @@ class Launcher:
         R, P = aligned(np.zeros_like(x)), aligned(np.zeros_like(x))
         partial = aligned(np.full((len(owners), x.shape[1]), np.nan, np.float32))
         squares, diag = np.full(len(rows), np.nan, np.float32), frozen(problem.diag[rows])
+        squares_first = None if left is None else np.full(len(rows), np.nan, np.float32)
         team = 8 if self.vectors <= 8 else 16 if self.vectors <= 16 else 32
         panels = -(-self.vectors // (team * min(8, -(-self.vectors // team))))
         Y = frozen(self.padded(problem.Y))
@@ -138,10 +142,26 @@ class Launcher:
                 *problem.entries()[1:], *problem.policy_args(), frozen(v), Y, first, partial,
             )  # fmt: skip
             v.flags.writeable = True
-            self("als_step", len(rows), 128, first_chunk, frozen(partial), diag, first, AV, x, R, P, squares)
+            self(
+                "als_step",
+                len(rows),
+                128,
+                first_chunk,
+                frozen(partial),
+                diag,
+                first,
+                AV,
+                x,
+                R,
+                P,
+                squares,
+                squares_first,
+            )
             partial.flags.writeable = True
         solved = problem.X.copy()
         solved[rows] = x[:, : self.factors]
+        if left is not None:
+            left[rows] = squares / squares_first
         return solved
 
     def stored_error(self, problem: Problem, chunk: int = 16, warps: int = 4, grid: int = 3) -> float:

@@ -172,7 +172,8 @@ def far_als_cg(launcher):
     rows = FAR[:20].astype(np.int32)
     launcher(
         "als_cg", 5, 128, rows, np.int32(20), indptr, indices, near.counts.values, *near.policy_args(), X, Y,
-        launcher.padded(near.gram), diag, np.int32(3), np.int32(4), shared_mem=256 * 68 + 256 * 16,
+        launcher.padded(near.gram), diag, np.int32(3), np.int32(4), None,
+        shared_mem=256 * 68 + 256 * 16,
     )  # fmt: skip
     np.testing.assert_array_equal(X[FAR[:20]], expected)
 

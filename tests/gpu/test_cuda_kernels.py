@@ -115,6 +115,19 @@ class TestSystems:
         rows = np.diff(given.counts.indptr) > 0
         assert relative_error(found[rows], given.solved(_arrays, None, np.float64)[rows]) < 1e-4
 
+    def test_what_is_solved_exactly_says_how_far(self, solve):
+        given = launches.problem(self.FACTORS)
+        given.X[:] = 0
+        left = np.full(len(given.X), np.nan, np.float32)
+        launch = Launcher(self.FACTORS, exact=True)
+        found = getattr(launch, solve)(given, steps=3 * self.FACTORS, left=left)
+        assert launch.errors == []
+        rows = np.diff(given.counts.indptr) > 0
+        assert relative_error(found[rows], given.solved(_arrays, None, np.float64)[rows]) < 1e-5
+        assert (left[rows] < 1e-12).all()
+        getattr(launch, solve)(given, steps=2, left=left)
+        assert (left[rows] > 1e-12).any()
+
     def test_a_solved_row_stays_as_it_is(self, solve):
         given = launches.problem(self.FACTORS)
         given.Y[...] = 0

@@ -203,6 +203,44 @@ def test_recalculated_rows_equal_those_of_the_cpu(matrix, pair):
     assert_same_ranking(found, expected, 1e-3)
 
 
+def recalculable(items, regularization, use_gpu):
+    """A model with these item factors."""
+    model = als(use_gpu, regularization=regularization)
+    model.user_factors, model.item_factors = np.zeros((USERS, 12), np.float32), items.astype(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("long_row", [4096, 4])
+def test_a_system_without_a_unique_solution_gets_its_shortest(matrix, long_row, monkeypatch):
+    """On the CPU, which solves by Cholesky decomposition, that is an error."""
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    random = np.random.default_rng(0)
+    items = random.standard_normal((ITEMS, 3)) @ random.standard_normal((3, 12))
+    items[:, 5:] = 0
+    for given in (items, 0 * items):
+        with pytest.raises(ModelFitError, match="positive definite"):
+            recalculable(given, 0.0, False).recalculate_user(np.arange(USERS), matrix)
+    found = recalculable(items, 0.0, True).recalculate_user(np.arange(USERS), matrix).get()
+    for user in range(USERS):
+        row = matrix[user].toarray()[0]
+        weight = np.where(row == 0, 1, abs(row))
+        gram, rhs = (items.T * weight) @ items, items.T @ np.maximum(row, 0)
+        np.testing.assert_allclose(found[user], np.linalg.pinv(gram, rcond=1e-9) @ rhs, atol=2e-3)
+    assert not recalculable(0 * items, 0.0, True).recalculate_user(np.arange(USERS), matrix).get().any()
+
+
+@pytest.mark.parametrize("long_row", [4096, 4])
+@pytest.mark.parametrize("scale", [1e12, 1e-18])
+def test_what_float32_cannot_solve_is_an_error(matrix, scale, long_row, monkeypatch):
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    model = recalculable(scale * np.random.default_rng(0).standard_normal((ITEMS, 12)), 0.0, True)
+    with pytest.raises(ModelFitError, match=r"row 0 cannot be solved in float32; raise regularization"):
+        model.recalculate_user(np.arange(USERS), matrix)
+    with pytest.raises(ModelFitError, match="cannot be solved"):
+        model.partial_fit_users([0], matrix[[0]])
+    assert not model.user_factors.get().any()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_users_and_items_are_added(matrix, dtype):
     on_gpu = fitted(als, matrix, True, dtype=dtype)

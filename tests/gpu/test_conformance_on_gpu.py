@@ -1,6 +1,7 @@
 """What every model promises, of models on the GPU: the tests of ``test_conformance.py`` with models of their own."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import pytest
 
 import implicit_core.gpu.als
 import implicit_core.gpu.bpr
+from implicit_core import gpu
 
 _path = Path(__file__).parent.parent / "test_conformance.py"
 _spec = importlib.util.spec_from_file_location("conformance_of_models", _path)
 _suite = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_suite)
 
+ON_DEVICE = os.environ.get("IMPLICIT_CORE_FAKE_GPU") != "1" and gpu.HAS_CUDA
+EVERYTHING = os.environ.get("IMPLICIT_CORE_GPU_TESTS") == "all"
 GIVEN = {"factors": 8, "iterations": 5, "random_state": 3}
 MODELS = {
     "als-float32": lambda **p: implicit_core.gpu.als.AlternatingLeastSquares(**{**GIVEN, **p}),
@@ -21,12 +25,19 @@ MODELS = {
     "bpr": lambda **p: implicit_core.gpu.bpr.BayesianPersonalizedRanking(**{**GIVEN, "learning_rate": 0.1, **p}),
 }
 
+#: what cannot hold on a GPU, with the reason
+OF_THE_CPU = {
+    "test_a_large_catalogue_on_several_threads_is_ranked_by_definition": "one query is shared out among threads of the "
+    "CPU; how it is among blocks of a GPU, test_many_results_are_sorted_and_few_queries_are_shared_out shows",
+}
+
 for _name, _value in vars(_suite).items():
     if not _name.startswith("_"):
+        _value = pytest.mark.skip(OF_THE_CPU[_name])(_value) if _name in OF_THE_CPU else _value
         globals().setdefault(_name, _value)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[m for m in MODELS if ON_DEVICE or EVERYTHING or m != "als-float16"])
 def name(request, cupy):
     return request.param
 
@@ -35,3 +46,10 @@ def name(request, cupy):
 def make(name):
     """Return a function that makes an unfitted model."""
     return MODELS[name]
+
+
+@pytest.fixture(scope="module")
+def for_board(name):
+    """Parameters that are enough to converge on the checkerboard, in fewer launches than on the CPU."""
+    more = {"regularization": 0.0, "iterations": 40, "learning_rate": 0.4} if name == "bpr" else {"iterations": 15}
+    return {"factors": 3, "regularization": 1.0, **more}

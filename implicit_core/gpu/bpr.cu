@@ -166,7 +166,9 @@ extern "C" __global__ void bpr_apply(
         const Triple triple(key, epoch, first + i, users, indices, entries);
         const Target x_row(X, triple.user, X_slots, X_sums);
         const Target liked_row(Y, triple.liked, Y_slots, Y_sums), disliked_row(Y, triple.disliked, Y_slots, Y_sums);
-        for (int f = threadIdx.x % 32; f < FACTORS; f += 32) {
+        for (int c = 0; c < COLUMNS; ++c) { // as many times in each lane, so that the lanes stay side by side
+            const int f = threadIdx.x % 32 + 32 * c;
+            if (f >= FACTORS) continue;
             x_row.apply(f);
             liked_row.apply(f);
             disliked_row.apply(f);

@@ -271,7 +271,7 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize(("file", "name", "old", "new"), BUGS if EVERYTHING else BUGS[::5], ids=lambda value: value)
+@pytest.mark.parametrize(("file", "name", "old", "new"), BUGS if EVERYTHING else BUGS[::8], ids=lambda value: value)
 def test_a_planted_bug_is_seen(file, name, old, new):
     right, errors = try_out(file, (old, new))
     assert errors or not right

@@ -34,9 +34,9 @@ MOST_REGISTERS = {
     "topk_merge": 56,
     "topk_keys": 40,
     "topk_scores": 32,
-    "bpr": 160,
+    "bpr": 168,
     "bpr_slots": 40,
-    "bpr_apply": 48,
+    "bpr_apply": 64,
 }
 
 

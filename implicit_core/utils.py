@@ -39,10 +39,10 @@ class ModelFitError(ValueError):
         )
 
     @classmethod
-    def not_solved(cls, row: int) -> ModelFitError:
+    def not_solved(cls, row: int, dtype: str) -> ModelFitError:
         """The error of a solver by conjugate gradient that does not come to the solution."""
         return cls(
-            f"the linear system of row {row} cannot be solved in float32; raise regularization, or use factors and "
+            f"the linear system of row {row} cannot be solved in {dtype}; raise regularization, or use factors and "
             "values that are neither so large nor so small"
         )
 

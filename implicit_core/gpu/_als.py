@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from implicit_core._typing import Counts, Factors, Policy
 from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._entries import Bin, DeviceCounts, chunk_counts, chunks, entry_args, to_device
-from implicit_core.gpu._factors import options, padded, stride
+from implicit_core.gpu._factors import options, padded, squared_norms, stride
 from implicit_core.gpu._matrix import product
 from implicit_core.gpu._modules import NULL, WARP, launch, limits
 from implicit_core.gpu._work import WARPS, grid, runs
@@ -63,9 +63,9 @@ def least_squares(
     else:
         _solve_split(problem, np.arange(start, stop))
     if left is not None:
-        unsolved = np.flatnonzero(~(left.get() <= UNSOLVED))
-        if len(unsolved):
-            raise ModelFitError.not_solved(int(unsolved[0]))
+        solved = (left.get() <= UNSOLVED)[start:stop] & np.isfinite(squared_norms(X[start:stop]).get())
+        if not solved.all():
+            raise ModelFitError.not_solved(start + int(solved.argmin()), X.dtype.name)
 
 
 class _Problem(NamedTuple):

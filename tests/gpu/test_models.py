@@ -241,6 +241,14 @@ def test_what_float32_cannot_solve_is_an_error(matrix, scale, long_row, monkeypa
     assert not model.user_factors.get().any()
 
 
+def test_a_solution_too_large_for_float16_is_an_error(matrix):
+    model = als(True, dtype=np.float16, regularization=0.0)
+    model.user_factors = np.zeros((USERS, 12), np.float16)
+    model.item_factors = (5e-6 * np.random.default_rng(0).standard_normal((ITEMS, 12))).astype(np.float16)
+    with pytest.raises(ModelFitError, match=r"cannot be solved in float16"):
+        model.recalculate_user(np.arange(USERS), matrix)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_users_and_items_are_added(matrix, dtype):
     on_gpu = fitted(als, matrix, True, dtype=dtype)

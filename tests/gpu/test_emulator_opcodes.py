@@ -105,8 +105,17 @@ EXPECTED = {  # by the type of the instruction and the sources, before wrapping 
     "shr": lambda t, a, by: a >> by,
     "bfi": bit_field_insert,
     "selp": lambda t, a, b, first: a if first else b,
+    "prmt": lambda t, a, b, choice: permuted([*a.to_bytes(4, "little"), *b.to_bytes(4, "little")], choice),
     "cvt.sat.f32": lambda t, a: min(a, 1.0) if a > 0 else 0.0,
 }
+
+
+def permuted(given, choice):
+    digits = [choice >> 4 * i & 15 for i in range(4)]
+    signs = [255 if byte > 127 else 0 for byte in given]
+    return int.from_bytes([signs[d - 8] if d > 7 else given[d] for d in digits], "little")
+
+
 CONVERSIONS = [("", to, source) for to in ptx.INTEGERS for source in ptx.INTEGERS]
 CONVERSIONS += [("", "f64", "f32"), ("", "f32", "f16"), ("rn", "f16", "f32"), ("rn", "f32", "s64")]
 CONVERSIONS += [("rni", "s64", "f32")]

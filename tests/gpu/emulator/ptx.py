@@ -53,6 +53,7 @@ OPERATIONS = {
     "shl": Operation(BITS, "tu"),
     "shr": Operation(INTEGERS + BITS, "tu"),
     "bfi": Operation(("b32", "b64"), "ttuu"),
+    "prmt": Operation(("b32",), "ttu"),
     "selp": Operation(INTEGERS + BITS + FLOATS, "ttp"),
     "cvt.sat.f32": Operation(("f32",), "t"),
 }

@@ -44,7 +44,8 @@ def shapes() -> list[tuple[str, int, bool, int, int]]:
         ]
         rows += [("als_chunks", f, half, 128, 0) for f in (64, 128, 1024)]
     rows += [(kernel, 64, half, 256, 0) for kernel in ("gram", "product") for half in (False, True)]
-    rows += [("als_step", 64, False, 128, 0), ("stored_error", 64, False, 128, 0), ("bpr", 65, False, 128, 0)]
+    rows += [("als_step", 64, False, 128, 0), ("stored_error", 64, False, 128, 0)]
+    rows += [(kernel, 65, False, 128, 0) for kernel in ("bpr", "bpr_slots", "bpr_apply")]
     return [*rows, ("topk_select", 1, False, 256, 16384), ("topk_merge", 1, False, 256, 16384)]
 
 
@@ -91,7 +92,7 @@ def run_all(launcher: Launcher) -> None:
     launcher.gram(launches.problem(factors, half, items=150).Y, 80)
     launcher.product(given.X.astype(np.float32), launches.problem(factors, half, items=128).Y)
     if not half:
-        launcher.bpr(given, 300)
+        launcher.bpr(given, 300, at_once=100)
 
 
 def transactions_table() -> str:

@@ -50,8 +50,9 @@ class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass
     random_state : int, Generator, RandomState, SeedSequence or None
         Seed of the initial factors and of the draws.
     deterministic : bool, default True
-        Take steps in an order that gives the same bits for any number of threads. False lets threads race, which is
-        hardly faster and gives another result each time, as on a GPU always.
+        Take steps in an order that gives the same bits for any number of threads; on a GPU, in runs of at most 2,048
+        steps that start from the same factors, whose changes are added up exactly. False lets threads race, which is
+        hardly faster and gives another result each time.
 
     Attributes
     ----------

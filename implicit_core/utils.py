@@ -37,6 +37,14 @@ class ModelFitError(ValueError):
             "decomposition; raise regularization, or lower the weight of entries below 1"
         )
 
+    @classmethod
+    def not_solved(cls, row: int, dtype: str) -> ModelFitError:
+        """The error of a solver by conjugate gradient that does not come to the solution."""
+        return cls(
+            f"the linear system of row {row} cannot be solved in {dtype}; raise regularization, or use factors and "
+            "values that are neither so large nor so small"
+        )
+
 
 class ModelLoadError(ValueError):
     """A file does not hold a model of this class."""

@@ -180,6 +180,11 @@ def assert_same_results(first, second, matrix, unlike=False):
         assert_result(call(first), call(second))
 
 
+def on_host(factors):
+    """Factors as an array of NumPy; those of a model on a GPU are copied."""
+    return factors.get() if hasattr(factors, "get") else factors
+
+
 def liked_by(matrix, user):
     return matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
 
@@ -302,14 +307,15 @@ def test_results_have_n_columns_whatever_there_is_to_find(model, matrix, scores,
 
 
 def test_the_scores_of_a_factorization_are_inner_products(model, scores, similarities):
-    X, Y = model.user_factors.astype(np.float64), model.item_factors.astype(np.float64)
-    assert scores.dtype == model.dtype == model.item_factors.dtype == model.user_factors.dtype
-    tolerance = (1e-6 if model.dtype == np.float32 else 1e-14) * max(1, np.abs(scores).max())
+    X, Y = on_host(model.user_factors).astype(np.float64), on_host(model.item_factors).astype(np.float64)
+    assert scores.dtype == np.promote_types(model.dtype, np.float32)
+    assert model.dtype == model.item_factors.dtype == model.user_factors.dtype
+    tolerance = (1e-6 if scores.dtype == np.float32 else 1e-14) * max(1, np.abs(scores).max())
     np.testing.assert_allclose(scores, X @ Y.T, rtol=0, atol=tolerance)
     for side, factors, norms in (("items", Y, model.item_norms), ("users", X, model.user_norms)):
         lengths = np.linalg.norm(factors, axis=1)
         lengths[lengths == 0] = 1e-10
-        np.testing.assert_allclose(norms, lengths, rtol=1e-6)
+        np.testing.assert_allclose(on_host(norms), lengths, rtol=1e-6)
         np.testing.assert_allclose(
             similarities[side], factors @ factors.T / np.outer(lengths, lengths), atol=10 * tolerance
         )
@@ -892,7 +898,7 @@ def test_factors_of_any_layout_give_the_same_results(model, matrix, layout, unmo
         "reversed": lambda a: a[:, ::-1].copy()[:, ::-1],
     }[layout]
     other = copy.deepcopy(model)
-    other.user_factors, other.item_factors = change(model.user_factors), change(model.item_factors)
+    other.user_factors, other.item_factors = (change(on_host(f)) for f in (model.user_factors, model.item_factors))
     with unmodified(other.user_factors, other.item_factors):
         given = other.recommend([0, 1], matrix[:2], N=7)
         similar_ones = other.similar_items(np.arange(ITEMS))

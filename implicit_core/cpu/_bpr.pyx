@@ -44,12 +44,12 @@ def draw(
     int64_t[:, ::1] sizes,  # IN/OUT: + how many of part p belong to each task
 ):
     """Draw triples and say which task each belongs to, in parallel over parts."""
-    cdef int p
+    cdef int p, n = <int> parts.shape[0] - 1
     cdef Entries entries
     entries.indptr = &indptr[0]
     entries.users = span(&users[0], users.shape[0])
     entries.indices = span(&indices[0], indices.shape[0])
-    for p in prange(parts.shape[0] - 1, nogil=True, schedule="static", chunksize=1, num_threads=parts.shape[0] - 1):
+    for p in prange(n, nogil=True, schedule="static", chunksize=1, num_threads=n):
         _draw_part(&entries, key, epoch, first, verify, parts[p], parts[p + 1], triples, tasks, sizes[p])
 
 
@@ -78,8 +78,8 @@ def group(
     int32_t[:, ::1] grouped,  # OUT: triples by task, in the order of drawing
 ):
     """Sort triples by task, in parallel over parts."""
-    cdef int p
-    for p in prange(parts.shape[0] - 1, nogil=True, schedule="static", chunksize=1, num_threads=parts.shape[0] - 1):
+    cdef int p, n = <int> parts.shape[0] - 1
+    for p in prange(n, nogil=True, schedule="static", chunksize=1, num_threads=n):
         _group_part(parts[p], triples, tasks, sizes[p], places[p], grouped)
 
 

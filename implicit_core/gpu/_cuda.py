@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import check_count, check_ids
 from implicit_core._least_squares import Objective
 from implicit_core._typing import Counts, Policy, Scores
@@ -269,9 +268,7 @@ class LeastSquaresSolver:
 
 def calculate_norms(items: Any) -> Matrix:
     """L2 norms of rows as a matrix of one row, 1e-10 where all are zero."""
-    norms = (kernels.squared_norms(kernels.as_factors(_array(items))) ** 0.5).astype(np.float32)
-    norms[norms == 0] = np.float32(ZERO_NORM)
-    return Matrix(norms.reshape(1, -1))
+    return Matrix(kernels.norms(kernels.as_factors(_array(items))).reshape(1, -1))
 
 
 def get_device_count() -> int:

@@ -2,15 +2,18 @@
 //
 // With A = gram + diag[u] I + sum_k w_k y_k y_k^T and b = sum_k b_k y_k over the stored entries k of row u, each step
 // improves x_u in A x = b. A row without entries becomes zero. The result of a row depends on its entries, Y, the
-// gram matrix, diag[u] and `kept` alone.
+// gram matrix, diag[u] and `kept` alone. Compiled with -DEXACT=1, for rows of X that are zero, steps end where rounding
+// keeps them from going on, and left[u] becomes the share of the first squared residual that remains.
 //
 // Launch: any grid; block (32 * warps, 1, 1); dynamic shared memory, in bytes,
 //     16 * VECTORS * (FACTORS + warps) + 4 * VECTORS * sizeof(Stored) * warps * kept.
 // The gram matrix lies in shared memory, one copy a block. The first `kept` factor rows that a row of X needs stay in
 // shared memory over the steps, so that rows of at most `kept` entries read Y once, not steps + 1 times.
 #include "rows.cuh"
+#ifndef EXACT
+#define EXACT 0
+#endif
 
-constexpr float TINY = 1e-20f;              // stop at this squared residual
 constexpr int BATCH = PARTS == 1 ? 4 : 2;   // entries of a team that are loaded before the first is used
 constexpr int WIDTH = 4 * VECTORS;          // elements of a row in shared memory
 
@@ -73,7 +76,8 @@ extern "C" __global__ void als_cg(
     Stored *X, const Stored *Y,                                                // STRIDE elements per row
     const float *gram,                                                         // (FACTORS, FLOAT_STRIDE)
     const float *diag,                                                         // ridge of each row of X
-    int steps, int kept) {
+    int steps, int kept,
+    float *left) {                                                             // of each row of X; where EXACT
     extern __shared__ float4 shared[];
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float *const gram_shared = reinterpret_cast<float *>(shared);
@@ -107,7 +111,8 @@ extern "C" __global__ void als_cg(
             r.add(-1.0f, system.apply<true>(x));
             Row p = r;
             float rsold = dot(r, r);
-            for (int step = 0; step < steps && rsold >= TINY; ++step) {
+            const float rsfirst = rsold, stop = stop_at(EXACT, rsfirst);
+            for (int step = 0; step < steps && rsold >= stop; ++step) {
                 const Row Ap = system.apply<false>(p);
                 const float length = rsold / dot(p, Ap);
                 x.add(length, p);
@@ -118,6 +123,7 @@ extern "C" __global__ void als_cg(
                 p = next;
                 rsold = rsnew;
             }
+            if (EXACT && lane == 0) left[u] = rsfirst > 0 ? rsold / rsfirst : rsfirst;
         }
         if (system.team == 0) x.store(x_u, system.lane);
     }

@@ -7,7 +7,6 @@
 // So the result does not depend on the launch, and any number of factors will do.
 #include "rows.cuh"
 
-constexpr float TINY = 1e-20f;                           // stop at this squared residual
 constexpr int PANEL_PARTS = PARTS < 8 ? PARTS : 8;       // vectors that a lane sums up in registers
 constexpr int PANEL = PANEL_PARTS * TEAM;                // vectors of a panel: gridDim.y = ceil(VECTORS / PANEL)
 constexpr int BATCH = PANEL_PARTS == 1 ? 4 : PANEL_PARTS == 2 ? 2 : 1; // entries loaded before the first is used
@@ -86,11 +85,12 @@ extern "C" __global__ void als_step(
     const float *partial, const float *diag,                                   // diag[i]: ridge of row i of the batch
     int first,
     float *AV, float *X, float *R, float *P,                                   // (rows of the batch, FLOAT_STRIDE)
-    float *squares) {                                                          // |R|^2 of each row
+    float *squares,                                                            // |R|^2 of each row
+    float *squares_first) {                                                    // null, or that of x = 0: solve exactly
     __shared__ float sums[THREADS / 32];
     const int64 row = int64(blockIdx.x) * FLOAT_STRIDE;
     const float rsold = first ? 0.0f : squares[blockIdx.x];
-    if (!first && !(rsold >= TINY)) return;
+    if (!first && !(rsold >= stop_at(squares_first, squares_first ? squares_first[blockIdx.x] : 0.0f))) return;
     const float *const v = (first ? X : P) + row;
     float curvature = 0, rsnew = 0;
     for (int j = threadIdx.x; j < FACTORS; j += THREADS) {
@@ -111,4 +111,5 @@ extern "C" __global__ void als_step(
     for (int j = threadIdx.x; j < FACTORS; j += THREADS)
         P[row + j] = R[row + j] + (first ? 0.0f : rsnew / rsold * P[row + j]);
     if (threadIdx.x == 0) squares[blockIdx.x] = rsnew;
+    if (threadIdx.x == 0 && first && squares_first) squares_first[blockIdx.x] = rsnew;
 }

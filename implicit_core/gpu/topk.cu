@@ -63,21 +63,23 @@ struct Best {
         if (key > *threshold) keys[atomicAdd(count, 1)] = key;
     }
 
-    // After each thread has added up to four keys: makes room for the next.
-    __device__ __forceinline__ void step() {
+    // After each thread has added up to four keys: makes room for the next, or sorts them all.
+    __device__ __forceinline__ void step(bool last) {
         __syncthreads();
         const int n = *count;
         __syncthreads(); // none adds a key before all have read the count
-        if (n > capacity - STEP) sort(n);
+        if (last || n > capacity - STEP) sort(n);
     }
 
-    // The keys in descending order; only the best k remain.
+    // The keys in descending order, by a bitonic sort of the power of two that holds them; only the best k remain.
     __device__ __forceinline__ void sort(int n) {
-        for (int i = n + threadIdx.x; i < capacity; i += THREADS) keys[i] = 0;
+        int size = 32;
+        while (size < n || size < k) size *= 2;
+        for (int i = n + threadIdx.x; i < size; i += THREADS) keys[i] = 0;
         __syncthreads();
-        for (int run = 2; run <= capacity; run *= 2)
-            for (int distance = run / 2; distance > 0; distance /= 2) {
-                for (int i = threadIdx.x; i < capacity / 2; i += THREADS) {
+        for (int run = 32; run <= size; run *= 2) {
+            for (int distance = run / 2; distance >= 32; distance /= 2) {
+                for (int i = threadIdx.x; i < size / 2; i += THREADS) {
                     const int a = 2 * i - (i & (distance - 1)), b = a + distance;
                     const Key first = keys[a], second = keys[b];
                     if ((first < second) == ((a & run) == 0)) {
@@ -87,9 +89,26 @@ struct Best {
                 }
                 __syncthreads();
             }
+            merge_in_warps(run == 32 ? 2 : run, run, size);
+        }
         if (threadIdx.x == 0) {
             *count = n < k ? n : k;
             *threshold = keys[k - 1];
+        }
+        __syncthreads();
+    }
+
+    // The steps of the sort between keys less than 32 apart, for runs of these lengths: a lane holds a key.
+    __device__ __forceinline__ void merge_in_warps(int first_run, int last_run, int size) {
+        for (int i = threadIdx.x; i < size; i += THREADS) {
+            Key key = keys[i];
+            for (int run = first_run; run <= last_run; run *= 2)
+                for (int distance = run < 32 ? run / 2 : 16; distance > 0; distance /= 2) {
+                    const Key other = __shfl_xor_sync(0xffffffffu, key, distance);
+                    const bool takes_larger = ((i & distance) == 0) == ((i & run) == 0);
+                    if (takes_larger == (key < other)) key = other;
+                }
+            keys[i] = key;
         }
         __syncthreads();
     }
@@ -126,9 +145,8 @@ extern "C" __global__ void topk_select(
             const int id = id_of(found[c]);
             best.add(excluded.has(id) ? key_of(LOWEST, id) : found[c]);
         }
-        best.step();
+        best.step(first + STEP >= end);
     }
-    best.sort(count);
     for (int i = threadIdx.x; i < k; i += THREADS)
         keys[(int64(blockIdx.y) * gridDim.x + blockIdx.x) * k + i] = buffer[i];
 }
@@ -145,9 +163,8 @@ extern "C" __global__ void topk_merge(
     best.start();
     for (int64 first = 0; first < n; first += STEP) {
         for (int64 i = first + threadIdx.x; i < n && i < first + STEP; i += THREADS) best.add(row[i]);
-        best.step();
+        best.step(first + STEP >= n);
     }
-    best.sort(count);
     for (int i = threadIdx.x; i < k; i += THREADS) {
         ids[int64(blockIdx.x) * k + i] = id_of(buffer[i]);
         scores[int64(blockIdx.x) * k + i] = score_of(buffer[i]);

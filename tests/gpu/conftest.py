@@ -18,7 +18,6 @@ from emulator import nvrtc
 from implicit_core import gpu
 
 ON_DEVICE = os.environ.get("IMPLICIT_CORE_FAKE_GPU") != "1" and gpu.HAS_CUDA
-MODULES = ("implicit_core.gpu.kernels", "implicit_core.gpu._modules", "implicit_core.gpu._cuda")
 
 
 def pytest_report_header():
@@ -42,15 +41,12 @@ def cupy():
         pytest.skip(reason)
     fake = importlib.import_module("fakecupy")
     real = sys.modules.get("cupy")
-    kept = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     sys.modules["cupy"] = fake
     gpu._problem.cache_clear()
     yield fake
-    for name in ("cupy", *MODULES):
-        sys.modules.pop(name, None)
+    del sys.modules["cupy"]
     if real is not None:
         sys.modules["cupy"] = real
-    sys.modules.update(kept)
     gpu._problem.cache_clear()
 
 

@@ -29,6 +29,8 @@ FILES = {
     "topk_keys": "topk",
     "topk_scores": "topk",
     "bpr": "bpr",
+    "bpr_slots": "bpr",
+    "bpr_apply": "bpr",
 }
 #: whether all shapes and architectures are tested, or a selection
 EVERYTHING = os.environ.get("IMPLICIT_CORE_GPU_TESTS") == "all"
@@ -51,6 +53,7 @@ class Launcher:
     factors: int = 1
     half: bool = False
     arch: int = 80
+    exact: bool = False  #: whether als_cg is compiled with EXACT
     changes: tuple[tuple[str, str], ...] = ()  #: texts of the source to replace, each once
     checks: emulator.Checks = emulator.default
     errors: list[str] = field(default_factory=list)
@@ -87,7 +90,7 @@ class Launcher:
 
     def __call__(self, kernel: str, grid: Any, block: int, *args: Any, shared_mem: int = 0) -> None:
         """Launch a kernel."""
-        defines = f"-DFACTORS={self.factors}", f"-DHALF={int(self.half)}"
+        defines = f"-DFACTORS={self.factors}", f"-DHALF={int(self.half)}", f"-DEXACT={int(self.exact)}"
         module = emulator.load(self.source(kernel), defines, self.arch, f"{FILES[kernel]}.cu")
         grid = grid if isinstance(grid, tuple) else (grid,)
         report = module.get_function(kernel).run(grid, (block,), args, shared_mem=shared_mem, checks=self.checks)
@@ -97,8 +100,9 @@ class Launcher:
     # ---- kernels, with the results that they make
 
     def als_cg(
-        self, problem: Problem, steps: int = 3, kept: int = 4, warps: int = 4, grid: int = 5, rows: Any = None
-    ) -> NDArray[Any]:
+        self, problem: Problem, steps: int = 3, kept: int = 4, warps: int = 4, grid: int = 5, rows: Any = None,
+        left: Any = None,
+    ) -> NDArray[Any]:  # fmt: skip
         """Rows of X after steps of the solver; ``rows`` defaults to all, the longest first."""
         X = self.padded(problem.X)
         rows = np.argsort(-np.diff(problem.counts.indptr), kind="stable") if rows is None else rows
@@ -109,12 +113,13 @@ class Launcher:
         self(
             "als_cg", grid, 32 * warps, frozen(np.asarray(rows, np.int32)), np.int32(len(rows)), *problem.entries(),
             *problem.policy_args(), X, frozen(self.padded(problem.Y)), frozen(self.padded(problem.gram, np.float32)),
-            frozen(problem.diag), np.int32(steps), np.int32(kept), shared_mem=shared,
+            frozen(problem.diag), np.int32(steps), np.int32(kept), left,
+            shared_mem=shared,
         )  # fmt: skip
         return unpadded(X, self.factors)
 
     def als_split(
-        self, problem: Problem, steps: int = 3, chunk: int = 16, warps: int = 4, grid: int = 3
+        self, problem: Problem, steps: int = 3, chunk: int = 16, warps: int = 4, grid: int = 3, left: Any = None
     ) -> NDArray[Any]:
         """The same by the kernels for long rows; rows without entries stay as they are."""
         counts = problem.counts
@@ -124,6 +129,7 @@ class Launcher:
         R, P = aligned(np.zeros_like(x)), aligned(np.zeros_like(x))
         partial = aligned(np.full((len(owners), x.shape[1]), np.nan, np.float32))
         squares, diag = np.full(len(rows), np.nan, np.float32), frozen(problem.diag[rows])
+        squares_first = None if left is None else np.full(len(rows), np.nan, np.float32)
         team = 8 if self.vectors <= 8 else 16 if self.vectors <= 16 else 32
         panels = -(-self.vectors // (team * min(8, -(-self.vectors // team))))
         Y = frozen(self.padded(problem.Y))
@@ -136,10 +142,26 @@ class Launcher:
                 *problem.entries()[1:], *problem.policy_args(), frozen(v), Y, first, partial,
             )  # fmt: skip
             v.flags.writeable = True
-            self("als_step", len(rows), 128, first_chunk, frozen(partial), diag, first, AV, x, R, P, squares)
+            self(
+                "als_step",
+                len(rows),
+                128,
+                first_chunk,
+                frozen(partial),
+                diag,
+                first,
+                AV,
+                x,
+                R,
+                P,
+                squares,
+                squares_first,
+            )
             partial.flags.writeable = True
         solved = problem.X.copy()
         solved[rows] = x[:, : self.factors]
+        if left is not None:
+            left[rows] = squares / squares_first
         return solved
 
     def stored_error(self, problem: Problem, chunk: int = 16, warps: int = 4, grid: int = 3) -> float:
@@ -204,16 +226,26 @@ class Launcher:
 
     def bpr(
         self, problem: Problem, n: int, first: int = 0, verify: bool = True, warps: int = 1, grid: int = 1,
-        rates: tuple[float, float] = (0.05, 0.01),
+        rates: tuple[float, float] = (0.05, 0.01), at_once: int = 0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:  # fmt: skip
-        """X and Y after the steps of n draws of epoch 3, and (correct, skipped)."""
+        """X and Y after the steps of n draws of epoch 3, and (correct, skipped); ``at_once`` from the same factors."""
         counts = problem.counts
         X, Y, seen = self.padded(problem.X), self.padded(problem.Y), np.zeros(2, np.uint64)
         indptr, indices, _ = problem.entries()
-        self(
-            "bpr", grid, 32 * warps, np.uint64(BPR_KEY), np.uint32(BPR_EPOCH), np.int64(first), np.int64(n), indptr,
-            rows_of(counts), indices, np.int64(len(indices)), X, Y, *map(np.float32, rates), np.int32(verify), seen,
-        )  # fmt: skip
+        fixed, given = (*map(np.float32, rates), np.int32(verify)), (rows_of(counts), indices, np.int64(len(indices)))
+        slots: tuple[Any, ...] = (None, None)
+        sums: tuple[Any, ...] = (None, None)
+        if at_once:
+            slots = tuple(np.full(len(rows), -1, np.int32) for rows in (X, Y))
+            sums = tuple(aligned(np.zeros((k * at_once, X.shape[1]), np.uint64)) for k in (1, 2))
+        for start in range(first, first + n, at_once or n):
+            here = min(at_once or n, first + n - start)
+            draws = (np.uint64(BPR_KEY), np.uint32(BPR_EPOCH), np.int64(start), np.int64(here), *given)
+            if at_once:
+                self("bpr_slots", grid, 32 * warps, *draws, *slots)
+            self("bpr", grid, 32 * warps, *draws, X, Y, *slots, *sums, indptr, *fixed, seen)
+            if at_once:
+                self("bpr_apply", grid, 32 * warps, *draws, X, Y, *slots, *sums)
         return unpadded(X, self.factors), unpadded(Y, self.factors), seen.tolist()
 
 
@@ -379,6 +411,23 @@ def bpr_steps(
         Y[i] += rate * (z * x - regularization * liked)
         Y[j] += rate * (-z * x - regularization * disliked)
     return X, Y, [correct, int(skip.sum())]
+
+
+def bpr_runs(
+    given: Problem, n: int, at_once: int, rate: float, regularization: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What Launcher.bpr must make of steps that start from the same factors, in double precision."""
+    X, Y = given.X.astype(np.float64), given.Y.astype(np.float64)
+    for first in range(0, n, at_once):
+        draws = np.arange(first, min(first + at_once, n), dtype=np.uint64)
+        triples, skip = _arrays.bpr_draws(given.counts, rows_of(given.counts), BPR_KEY, BPR_EPOCH, draws, True)
+        u, i, j = triples[~skip].T
+        x, liked, disliked = X[u], Y[i], Y[j]
+        z = 1 / (1 + np.exp((x * (liked - disliked)).sum(axis=1)))[:, None]
+        np.add.at(X[:, :-1], u, rate * (z * (liked - disliked) - regularization * x)[:, :-1])
+        np.add.at(Y, i, rate * (z * x - regularization * liked))
+        np.add.at(Y, j, rate * (-z * x - regularization * disliked))
+    return X, Y
 
 
 def error_of_float32(given: Problem, steps: int) -> float:

@@ -115,6 +115,19 @@ class TestSystems:
         rows = np.diff(given.counts.indptr) > 0
         assert relative_error(found[rows], given.solved(_arrays, None, np.float64)[rows]) < 1e-4
 
+    def test_what_is_solved_exactly_says_how_far(self, solve):
+        given = launches.problem(self.FACTORS)
+        given.X[:] = 0
+        left = np.full(len(given.X), np.nan, np.float32)
+        launch = Launcher(self.FACTORS, exact=True)
+        found = getattr(launch, solve)(given, steps=3 * self.FACTORS, left=left)
+        assert launch.errors == []
+        rows = np.diff(given.counts.indptr) > 0
+        assert relative_error(found[rows], given.solved(_arrays, None, np.float64)[rows]) < 1e-5
+        assert (left[rows] < 1e-12).all()
+        getattr(launch, solve)(given, steps=2, left=left)
+        assert (left[rows] > 1e-12).any()
+
     def test_a_solved_row_stays_as_it_is(self, solve):
         given = launches.problem(self.FACTORS)
         given.Y[...] = 0
@@ -247,9 +260,30 @@ class TestBPR:
             np.testing.assert_allclose(X - given.X, expected_X - given.X, atol=3e-6)
             np.testing.assert_allclose(Y - given.Y, expected_Y - given.Y, atol=3e-5)
 
+    def test_steps_from_the_same_factors_have_the_same_bits_in_any_order(self, factors, arch):
+        given = bpr_problem(factors)
+        expected_X, expected_Y = launches.bpr_runs(given, 300, 64, 0.05, 0.01)
+        found = []
+        for checks, warps, grid in zip(SCHEDULES, (1, 4, 2), (1, 9, 40), strict=True):
+            launch = Launcher(factors, arch=arch, checks=checks)
+            found.append(launch.bpr(given, 300, warps=warps, grid=grid, at_once=64))
+            assert launch.errors == []
+        for X, Y, seen in found:
+            np.testing.assert_array_equal(X, found[0][0])
+            np.testing.assert_array_equal(Y, found[0][1])
+            assert seen == found[0][2]
+            np.testing.assert_allclose(X, expected_X, atol=2e-6)
+            np.testing.assert_allclose(Y, expected_Y, atol=2e-6)
+
+    def test_what_diverges_does_not_become_finite_again(self, factors, arch):
+        given = bpr_problem(factors)
+        _, Y, _ = Launcher(factors, arch=arch).bpr(given, 100, rates=(1e30, 0.01), at_once=50)
+        assert not np.isfinite(Y).all()
+
 
 @pytest.mark.parametrize("file", sorted(set(launches.FILES.values())))
 def test_the_emulator_knows_the_instructions_for_every_architecture(file):
-    for arch in (arch for arch in emulator.nvrtc.compiler().architectures() if arch >= 70):
+    known = launches.architectures(compiled=True)
+    for arch in known if EVERYTHING else {*known, *emulator.nvrtc.compiler().architectures()[-1:]}:
         options = "-DFACTORS=37", "-DHALF=0"
         assert emulator.ptx.Module(emulator.nvrtc.compiler().ptx(source(file), file, arch, options)).cpp()

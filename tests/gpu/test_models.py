@@ -12,6 +12,7 @@ from scipy import sparse
 import implicit_core.gpu.als
 import implicit_core.gpu.bpr
 from implicit_core import gpu
+from implicit_core._typing import Counts
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
 from implicit_core.datasets.debian import get_debian
@@ -139,10 +140,9 @@ def test_fits_equal_those_of_the_cpu(matrix, parameters):
 
 
 def test_rows_of_any_length_and_any_number_of_factors_are_solved_for(matrix, fake, monkeypatch):
-    kernels = importlib.import_module("implicit_core.gpu.kernels")
-    monkeypatch.setattr(kernels, "LONG_ROW", 8)
-    monkeypatch.setattr(kernels, "CHUNK", 4)
-    monkeypatch.setattr(kernels, "WORK_BYTES", 2**12)
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", 8)
+    monkeypatch.setattr("implicit_core.gpu._entries.CHUNK", 4)
+    monkeypatch.setattr("implicit_core.gpu._work.WORK_BYTES", 2**12)
     split = fitted(als, matrix, True, calculate_training_loss=True)
     assert {"als_cg", "als_chunks", "als_step"} <= set(fake.launches)
     assert_as_exact(split, fitted(als, matrix, False), exactly(matrix))
@@ -201,6 +201,52 @@ def test_recalculated_rows_equal_those_of_the_cpu(matrix, pair):
     assert_same_ranking(found, expected, 1e-3)
     found, expected = (m.similar_items(items, recalculate_item=True, item_users=item_users) for m in (on_gpu, on_cpu))
     assert_same_ranking(found, expected, 1e-3)
+
+
+def recalculable(items, regularization, use_gpu):
+    """A model with these item factors."""
+    model = als(use_gpu, regularization=regularization)
+    model.user_factors, model.item_factors = np.zeros((USERS, 12), np.float32), items.astype(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("long_row", [4096, 4])
+def test_a_system_without_a_unique_solution_gets_its_shortest(matrix, long_row, monkeypatch):
+    """On the CPU, which solves by Cholesky decomposition, that is an error."""
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    random = np.random.default_rng(0)
+    items = random.standard_normal((ITEMS, 3)) @ random.standard_normal((3, 12))
+    items[:, 5:] = 0
+    for given in (items, 0 * items):
+        with pytest.raises(ModelFitError, match="positive definite"):
+            recalculable(given, 0.0, False).recalculate_user(np.arange(USERS), matrix)
+    found = recalculable(items, 0.0, True).recalculate_user(np.arange(USERS), matrix).get()
+    for user in range(USERS):
+        row = matrix[user].toarray()[0]
+        weight = np.where(row == 0, 1, abs(row))
+        gram, rhs = (items.T * weight) @ items, items.T @ np.maximum(row, 0)
+        np.testing.assert_allclose(found[user], np.linalg.pinv(gram, rcond=1e-9) @ rhs, atol=2e-3)
+    assert not recalculable(0 * items, 0.0, True).recalculate_user(np.arange(USERS), matrix).get().any()
+
+
+@pytest.mark.parametrize("long_row", [4096, 4])
+@pytest.mark.parametrize("scale", [1e12, 1e-18])
+def test_what_float32_cannot_solve_is_an_error(matrix, scale, long_row, monkeypatch):
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    model = recalculable(scale * np.random.default_rng(0).standard_normal((ITEMS, 12)), 0.0, True)
+    with pytest.raises(ModelFitError, match=r"row 0 cannot be solved in float32; raise regularization"):
+        model.recalculate_user(np.arange(USERS), matrix)
+    with pytest.raises(ModelFitError, match="cannot be solved"):
+        model.partial_fit_users([0], matrix[[0]])
+    assert not model.user_factors.get().any()
+
+
+def test_a_solution_too_large_for_float16_is_an_error(matrix):
+    model = als(True, dtype=np.float16, regularization=0.0)
+    model.user_factors = np.zeros((USERS, 12), np.float16)
+    model.item_factors = (5e-6 * np.random.default_rng(0).standard_normal((ITEMS, 12))).astype(np.float16)
+    with pytest.raises(ModelFitError, match=r"cannot be solved in float16"):
+        model.recalculate_user(np.arange(USERS), matrix)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -264,6 +310,18 @@ def test_an_epoch_takes_the_steps_of_the_cpu(matrix):
         first = getattr(start, side)
         assert_close(getattr(models[True], side).get() - first, getattr(models[False], side) - first, 5e-3)
     assert (models[True].user_factors[:, -1] == 1).all()
+
+
+def test_the_same_seed_gives_the_same_bits_unless_steps_may_race(fake, matrix, monkeypatch):
+    first = fitted(bpr, matrix, True)
+    monkeypatch.setattr(fake.emulator, "default", fake.emulator.Checks(order="random", seed=5))
+    second = fitted(bpr, matrix, True)
+    fake.launches.clear()
+    racing = fitted(bpr, matrix, True, deterministic=False)
+    assert set(fake.launches) == {"bpr"}
+    for side in ("user_factors", "item_factors"):
+        np.testing.assert_array_equal(getattr(first, side).get(), getattr(second, side).get())
+        assert not np.array_equal(getattr(first, side).get(), getattr(racing, side).get())
 
 
 def test_ranking_is_learnt(matrix):
@@ -396,7 +454,7 @@ def test_many_results_are_sorted_and_few_queries_are_shared_out(fake, monkeypatc
     random = np.random.default_rng(0)
     items, queries = random.standard_normal((9000, 8), np.float32), random.standard_normal((3, 8), np.float32)
     exact = queries @ items.T
-    exclude = kernels.Counts(np.array([0, 2, 2, 3]), np.array([5, 8, 1], np.int32), np.ones(3, np.float32), (3, 9000))
+    exclude = Counts(np.array([0, 2, 2, 3]), np.array([5, 8, 1], np.int32), np.ones(3, np.float32), (3, 9000))
     exact[0, [5, 8]] = exact[2, 1] = np.finfo(np.float32).min
     index = kernels.prepare(kernels.as_factors(items))
     for k in (5, 4000, 9000):
@@ -510,7 +568,6 @@ def test_training_stays_within_the_stated_memory(fake, matrix, dtype):
 
 
 def test_results_take_no_more_work_space_than_the_bound(fake, monkeypatch):
-    kernels = importlib.import_module("implicit_core.gpu.kernels")
     random = np.random.default_rng(0)
     model = als(True)
     model.user_factors = random.random((100, 8), np.float32)
@@ -518,14 +575,14 @@ def test_results_take_no_more_work_space_than_the_bound(fake, monkeypatch):
     users = np.arange(100)
     whole = model.recommend(users, None, filter_already_liked_items=False)
     for space in (2**14, 2**16):
-        monkeypatch.setattr(kernels, "WORK_BYTES", space)
+        monkeypatch.setattr("implicit_core.gpu._work.WORK_BYTES", space)
         for call in (
             lambda: model.recommend(users, None, filter_already_liked_items=False),
             lambda: model.similar_items(np.arange(100)),
             lambda: model.item_norms,
         ):
             queries = 2 * 100 * 8 * 4
-            assert measured(fake, call) <= space + 24 * 300 + queries + 20 * kernels.ALLOCATION
+            assert measured(fake, call) <= space + 24 * 300 + queries + 20 * fake.ALIGNMENT
     parts = model.recommend(users, None, filter_already_liked_items=False)
     for one, two in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(one, two)

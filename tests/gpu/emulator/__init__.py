@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -79,6 +80,8 @@ def missing(nvrtc_too: bool = True) -> str:
         return "NVRTC is missing; pip install nvidia-cuda-nvrtc-cu12==12.9.86"
     return ""
 
+
+_one_at_a_time = threading.Lock()  # the run-time keeps one launch
 
 default = Checks()  #: of launches that give none; tests may replace it
 
@@ -165,17 +168,17 @@ class Kernel:
             if value.nbytes != size:
                 raise KernelError(f"{self.name}, argument {position}: {value.nbytes} bytes for a parameter of {size}")
             parameters += bytes(-len(parameters) % size) + value.tobytes()
-        runtime = _runtime()
-        runtime.set_options(ORDERS[checks.order], checks.seed, checks.races, checks.initialised, checks.costs)
-        for start, size, mask, read_only, label in memory.ranges():
-            runtime.allocate(start, size, mask, read_only, label.encode())
         sizes = [np.array([*extent, 1, 1][:3], np.uint32) for extent in (grid, block)]
         extents = np.array([*self._module.shared, (self._module.dynamic_shared, shared_mem)], np.uint64)
-        runtime.launch(
-            self._function, bytes(parameters), *(size.ctypes.data for size in sizes), extents.ctypes.data, len(extents)
-        )
-        errors = re.sub(r"@(\d+)@", lambda place: self._place(int(place[1])), runtime.get_reports().decode())
-        return Report(errors.splitlines(), self._costs(runtime) if checks.costs else [])
+        runtime = _runtime()
+        with _one_at_a_time:
+            runtime.set_options(ORDERS[checks.order], checks.seed, checks.races, checks.initialised, checks.costs)
+            for start, size, mask, read_only, label in memory.ranges():
+                runtime.allocate(start, size, mask, read_only, label.encode())
+            places = (size.ctypes.data for size in sizes)
+            runtime.launch(self._function, bytes(parameters), *places, extents.ctypes.data, len(extents))
+            errors = re.sub(r"@(\d+)@", lambda place: self._place(int(place[1])), runtime.get_reports().decode())
+            return Report(errors.splitlines(), self._costs(runtime) if checks.costs else [])
 
     def _place(self, where: int) -> str:
         return self._module.places.get(where, "?")

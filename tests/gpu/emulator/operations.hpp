@@ -99,9 +99,25 @@ template <class T> inline T op_bfi(T a, T b, u32 position, u32 length) {
     return (b & ~mask) | (a << position & mask);
 }
 
+// Of the bytes of a and b those that the digits of `choice` name, or with 8 added their sign.
+inline u32 op_prmt(u32 a, u32 b, u32 choice) {
+    u32 result = 0;
+    for (u32 i = 0; i < 32; i += 8, choice >>= 4) {
+        const u32 byte = u32((u64(b) << 32 | a) >> 8 * (choice & 7)) & 0xff;
+        result |= (choice & 8 ? (byte >> 7) * 0xff : byte) << i;
+    }
+    return result;
+}
+
 template <class T> inline T op_selp(T a, T b, bool first) { return first ? a : b; }
 
 inline float op_cvt_sat(float a) { return a > 1 ? 1.0f : a > 0 ? a : 0.0f; } // NaN becomes 0
+
+// The nearest integer, ties to even; the nearest that there is beyond those of 64 bits, and the least for NaN.
+inline s64 nearest_s64(float a) {
+    if (a >= 9223372036854775808.0f) return INT64_MAX;
+    return a >= -9223372036854775808.0f ? s64(std::nearbyint(a)) : INT64_MIN;
+}
 
 inline float from_half(u16 bits) {
     _Float16 value;

@@ -53,6 +53,7 @@ OPERATIONS = {
     "shl": Operation(BITS, "tu"),
     "shr": Operation(INTEGERS + BITS, "tu"),
     "bfi": Operation(("b32", "b64"), "ttuu"),
+    "prmt": Operation(("b32",), "ttu"),
     "selp": Operation(INTEGERS + BITS + FLOATS, "ttp"),
     "cvt.sat.f32": Operation(("f32",), "t"),
 }
@@ -258,12 +259,14 @@ class _Statement:
 
     def _atom(self, modifiers: list[str], args: list[str]) -> str:
         space, operation, type_ = modifiers
-        if space not in ("global", "shared") or operation != "add" or type_ not in ("u32", "u64", "f32"):
+        updates = {"add": ("u32", "u64", "f32"), "exch": ("b32", "b64")}
+        if space not in ("global", "shared") or type_ not in updates.get(operation, ()):
             raise Unsupported("atom")
+        value = self._value(args[2], type_)
         place = self._memory(space, args[1], BYTES[type_], "ATOMIC_UPDATE")
         return (
             f"u8 *place = {place}; {C_TYPES[type_]} old; std::memcpy(&old, place, sizeof old); "
-            f"const {C_TYPES[type_]} updated = op_add(old, {self._value(args[2], type_)}); "
+            f"const {C_TYPES[type_]} updated = {f'op_add(old, {value})' if operation == 'add' else value}; "
             f"std::memcpy(place, &updated, sizeof old); put({_name(args[0])}, old);"
         )
 
@@ -291,6 +294,10 @@ class _Statement:
         *rounding, to, source = modifiers
         if (not rounding and to in INTEGERS and source in INTEGERS) or (rounding, to, source) == ([], "f64", "f32"):
             converted = f"{C_TYPES[to]}({self._value(args[1], source)})"
+        elif (rounding, to, source) == (["rn"], "f32", "s64"):
+            converted = f"float({self._value(args[1], source)})"
+        elif (rounding, to, source) == (["rni"], "s64", "f32"):
+            converted = f"nearest_s64({self._value(args[1], source)})"
         elif (rounding, to, source) == ([], "f32", "f16"):
             converted = f"from_half({self._value(args[1], 'u16')})"
         elif (rounding, to, source) == (["rn"], "f16", "f32"):

@@ -39,8 +39,7 @@ struct Thread {
     void *stack; // where its fiber left off
     u32 id, warp, lane;
     State state;
-    u32 clock;      // one more than the __syncwarps that it has passed
-    u32 seen[WARP]; // of each lane of its warp, the clock up to which its accesses are ordered before what comes next
+    u32 clock; // one more than the __syncwarps that it has passed
     // The barrier or collective that it waits in, and what comes of it.
     u32 where;
     Collective kind;
@@ -85,6 +84,8 @@ struct Options {
 
 std::vector<Allocation> allocations;
 std::vector<Thread> threads;
+u32 seen_clocks[MOST_THREADS][WARP]; // of each lane of its warp, the clock up to which its accesses come before what is next
+u32 absent[MOST_THREADS / WARP];     // of each warp, the lanes that neither wait in a collective nor have returned
 std::vector<void *> stacks;
 u32 n_threads, running, block_number, epoch; // an epoch ends at each barrier of a block
 Thread *current;
@@ -126,7 +127,7 @@ void report(const char *kind, u32 where, const char *format, ...) {
 bool ordered_before_now(const Record &record) {
     if (record.block != block_number) return false;
     if (record.thread == current->id || record.epoch < epoch) return true;
-    return record.thread / WARP == current->warp && current->seen[record.thread % WARP] >= record.clock;
+    return record.thread / WARP == current->warp && seen_clocks[current->id][record.thread % WARP] >= record.clock;
 }
 
 void check_order(const Record &record, u8 bytes, bool atomic, u32 where, const char *conflict, const std::string &name,
@@ -237,6 +238,7 @@ void to_scheduler() { switch_stack(&current->stack, scheduler_stack); }
 void run_thread() {
     entry(parameters);
     current->state = State::RETURNED;
+    absent[current->warp] &= ~(1u << current->lane);
     --running;
     to_scheduler();
     std::abort(); // nobody comes back to a thread that has returned
@@ -254,45 +256,47 @@ void *new_stack(void *memory) {
 
 // Completes the collective that a thread waits in if all threads of its mask that have not returned wait there too.
 bool complete_collective(const Thread &waiting) {
+    if (absent[waiting.warp] & waiting.mask) return false;
     Thread *lanes = &threads[waiting.warp * WARP];
     const u32 present = std::min(WARP, n_threads - waiting.warp * WARP), mask = waiting.mask, where = waiting.where;
-    const Collective kind = waiting.kind;
+    u32 taking_part = 0;
     for (u32 lane = 0; lane < present; ++lane) {
         const Thread &other = lanes[lane];
         if (!(mask >> lane & 1) || other.state == State::RETURNED) continue;
-        if (other.state != State::AT_COLLECTIVE || other.mask != mask || other.where != where) return false;
+        if (other.mask != mask || other.where != where) return false;
+        taking_part |= 1u << lane;
     }
-    const auto takes_part = [&](u32 lane) {
-        return lane < present && (mask >> lane & 1) && lanes[lane].state == State::AT_COLLECTIVE;
-    };
-    u32 seen[WARP] = {};
-    for (u32 lane = 0; lane < present; ++lane) {
-        if (!takes_part(lane)) continue;
-        Thread &thread = lanes[lane];
-        if (kind == SYNC_WARP) {
-            for (u32 other = 0; other < WARP; ++other) seen[other] = std::max(seen[other], thread.seen[other]);
-            seen[lane] = std::max(seen[lane], thread.clock);
-            continue;
+    if (waiting.kind == SYNC_WARP) {
+        u32 seen[WARP] = {};
+        for (u32 lane = 0; lane < present; ++lane) {
+            if (!(taking_part >> lane & 1)) continue;
+            const u32 *its = seen_clocks[lanes[lane].id];
+            for (u32 other = 0; other < WARP; ++other) seen[other] = std::max(seen[other], its[other]);
+            seen[lane] = std::max(seen[lane], lanes[lane].clock);
         }
-        const u32 segment = thread.clamp >> 8 & 31, last = (lane & segment) | (thread.clamp & 31 & ~segment);
-        const u32 source = lane ^ (thread.argument & 31);
-        thread.in_range = source <= last;
-        const u32 from = thread.in_range ? source : lane;
-        thread.result = lanes[from].value;
-        if (!takes_part(from)) {
-            current = &thread;
-            report("SHUFFLE", where, "reads lane %u, which does not take part", from);
-        }
-    }
-    for (u32 lane = 0; lane < present; ++lane) {
-        if (!takes_part(lane)) continue;
-        if (kind == SYNC_WARP) {
-            std::memcpy(lanes[lane].seen, seen, sizeof seen);
+        for (u32 lane = 0; lane < present; ++lane) {
+            if (!(taking_part >> lane & 1)) continue;
+            std::memcpy(seen_clocks[lanes[lane].id], seen, sizeof seen);
             ++lanes[lane].clock;
+        }
+    } else {
+        for (u32 lane = 0; lane < present; ++lane) {
+            if (!(taking_part >> lane & 1)) continue;
+            Thread &thread = lanes[lane];
+            const u32 segment = thread.clamp >> 8 & 31, last = (lane & segment) | (thread.clamp & 31 & ~segment);
+            const u32 source = lane ^ (thread.argument & 31);
+            thread.in_range = source <= last;
+            const u32 from = thread.in_range ? source : lane;
+            thread.result = lanes[from].value;
+            if (!(taking_part >> from & 1)) {
+                current = &thread;
+                report("SHUFFLE", where, "reads lane %u, which does not take part", from);
+            }
         }
     }
     for (u32 lane = 0; lane < present; ++lane)
-        if (takes_part(lane)) lanes[lane].state = State::READY;
+        if (taking_part >> lane & 1) lanes[lane].state = State::READY;
+    absent[waiting.warp] |= taking_part;
     return true;
 }
 
@@ -349,6 +353,8 @@ void run_block() {
         threads[i].lane = i % WARP;
         threads[i].clock = 1;
     }
+    std::memset(seen_clocks, 0, n_threads * sizeof *seen_clocks);
+    for (u32 i = 0; i < n_threads; i += WARP) absent[i / WARP] = u32((1ull << std::min(WARP, n_threads - i)) - 1);
     std::vector<u32> order = ordered(n_threads);
     while (running && !aborted) {
         if (options.order == 2) shuffle(order);
@@ -443,6 +449,7 @@ u32 warp_collective(Collective kind, u32 value, u32 argument, u32 clamp, u32 mas
     thread->mask = mask;
     thread->where = where;
     thread->state = State::AT_COLLECTIVE;
+    absent[thread->warp] &= ~(1u << thread->lane);
     const bool complete = complete_collective(*thread);
     current = thread;
     if (!complete) to_scheduler();

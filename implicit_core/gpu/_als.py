@@ -39,8 +39,8 @@ def least_squares(
 ) -> None:
     """Solve rows of ``X`` in place by conjugate gradient; see :func:`implicit_core._arrays.least_squares`.
 
-    Blocks of factors are not offered. ``cg_steps=None`` starts from zero and takes steps until rounding keeps them from going on. Where a system has more
-    than one solution, that gives the shortest.
+    ``cg_steps=None`` starts from zero and takes steps until rounding keeps them from going on. Where a system has more
+    than one solution, that gives the shortest. Blocks of factors are not offered.
 
     Raises
     ------

@@ -338,8 +338,9 @@ class MatrixFactorizationBase(RecommenderBase):
             self.dtype = np.dtype(np.float32)
 
     def save(self, fileobj_or_path: Any) -> None:  # noqa: D102
+        state = self._state()
         self._warn_of_what_implicit_lacks()
-        write_npz(fileobj_or_path, self._state())
+        write_npz(fileobj_or_path, state)
 
     def _state(self) -> dict[str, Any]:
         """What a file holds.

@@ -10,6 +10,7 @@ A task is made in a process of its own for each library and answers
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import time
@@ -79,6 +80,58 @@ class Fit(Task):
     def quality(self) -> dict[str, float]:
         """The loss."""
         return {} if self.library == "irspack" else {f"loss after {self.iterations}": self.loss}
+
+
+class SparkFit(Fit):
+    """The same beside ALS of Spark, whose penalty of a row grows with its entries, so that its loss is another one."""
+
+    def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
+        if library != "pyspark":
+            super().__init__(library, threads, data, factors)
+            return
+        sql = importlib.import_module("pyspark.sql")
+        settings = {
+            "spark.driver.memory": "12g",
+            "spark.ui.enabled": False,
+            "spark.ui.showConsoleProgress": False,
+            "spark.sql.shuffle.partitions": threads,
+        }
+        session = sql.SparkSession.builder.master(f"local[{threads}]").config(map=settings).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        entries = workloads.load(data).tocoo()
+        file = workloads.folder() / f"{Path(data).stem}.csv"
+        if not file.exists():
+            np.savetxt(
+                file, np.column_stack([entries.row, entries.col, entries.data]), fmt=["%d", "%d", "%.7g"], delimiter=","
+            )
+        self.entries = session.read.csv(str(file), schema="user INT, item INT, rating FLOAT").cache()
+        self.entries.count()
+        self.library, self.threads, self.factors = library, threads, factors
+
+    def run(self) -> float | None:
+        """An iteration: of Spark, a quarter of what five take longer than one, so that its start does not count."""
+        return super().run() if self.library != "pyspark" else (self._seconds(5) - self._seconds(1)) / 4
+
+    def _seconds(self, iterations: int) -> float:
+        als = importlib.import_module("pyspark.ml.recommendation").ALS(
+            rank=self.factors,
+            maxIter=iterations,
+            regParam=REGULARIZATION,
+            implicitPrefs=True,
+            alpha=ALPHA,
+            seed=0,
+            userCol="user",
+            itemCol="item",
+            numUserBlocks=self.threads,
+            numItemBlocks=self.threads,
+        )
+        start = time.perf_counter()
+        als.fit(self.entries)
+        return time.perf_counter() - start
+
+    def quality(self) -> dict[str, float]:
+        """Nothing that compares."""
+        return {}
 
 
 class LossOverTime(Fit):
@@ -292,5 +345,8 @@ class Import(Task):
             f"import {self.library}.als, {self.library}.nearest_neighbours; print(time.perf_counter() - start)"
         )
         time.sleep(0.05)
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+        # with compiled files, as in an installation
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return float(done.stdout)

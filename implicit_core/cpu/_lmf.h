@@ -95,8 +95,9 @@ ALWAYS_INLINE void take_in(const HalfStep<T> &half, Samples<T> &samples, int add
     std::copy_n(samples.values + BATCH, BATCH, samples.values);
 }
 
-// A step of AdaGrad (Duchi, Hazan & Singer 2011) for row u, of entries start .. stop - 1 and that many draws.
-// `squares` sums its squared gradients; `scratch` has room for two rows of Y; `stored` has a bit for every column, zero before and after.
+// A step of AdaGrad (Duchi, Hazan & Singer 2011) for row u, of entries start .. stop - 1 and that many draws. `squares`
+// sums its squared gradients; `scratch` has room for two rows of Y; `stored` has a bit for every column, zero before and
+// after.
 template <class Set, class T>
 ALWAYS_INLINE void lmf_row_body(const HalfStep<T> *shared, std::int64_t u, std::int64_t start, std::int64_t stop,
                                 std::int64_t draws, T *RESTRICT row, T *RESTRICT squares, std::uint32_t *RESTRICT stored,

@@ -343,7 +343,7 @@ def explain(case):
     userid, user = case.ids("userid", shape[0], many=False)
     itemid, item = case.ids("itemid", shape[1], many=False)
     N = case.pick("N", [10, 1, 0, 3], NO_COUNT)
-    case.optional = {"user_items"} if shape[0] > 1 else set()
+    case.optional = {"user_items" if shape[0] > 1 else "userid"}  # a single row may be of a user that is not known
     matrix, _, _ = case.matrix("user_items", *shape, values="counts")
     result = case.call(model.explain, userid, matrix, itemid, N=N)
     if result is None:

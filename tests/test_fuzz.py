@@ -33,6 +33,7 @@ def test_what_goes_wrong_is_seen_and_named(run_python, tmp_path, body, report):
     script = tmp_path / "broken.py"
     script.write_text(f"""
 import ctypes, os, sys, time, types
+os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0"
 sys.path.insert(0, {str(Path(__file__).with_name("fuzz"))!r})
 import numpy as np
 import run

@@ -203,6 +203,15 @@ def test_recalculated_rows_equal_those_of_the_cpu(matrix, pair):
     assert_same_ranking(found, expected, 1e-3)
 
 
+@pytest.mark.parametrize("long_row", [4096, 4])
+def test_who_liked_nothing_gets_factors_of_zero(matrix, pair, long_row, monkeypatch):
+    """Where nothing is to be solved, no step must be taken: it would be of length 0 / 0."""
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    for model in pair:
+        found = model.recalculate_user([0, 1], -abs(matrix[:2]))
+        assert not (found.get() if hasattr(found, "get") else found).any()
+
+
 def recalculable(items, regularization, use_gpu):
     """A model with these item factors."""
     model = als(use_gpu, regularization=regularization)

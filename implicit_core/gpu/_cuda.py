@@ -1,7 +1,7 @@
 """The names of ``implicit.gpu``: thin layers over CuPy arrays, for programs written for it.
 
-Models do not use them. Whatever they take may be a NumPy or CuPy array, or offer ``__cuda_array_interface__``; strides
-count.
+Models do not use them. Whatever they take may be a NumPy or CuPy array, or offer ``__cuda_array_interface__`` or
+DLPack; strides count.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from implicit_core._least_squares import Objective
 from implicit_core._typing import Counts, Policy, Scores
 from implicit_core.gpu import kernels
 from implicit_core.gpu._cupy import cp
+from implicit_core.gpu._factors import shared
 from implicit_core.utils import check_csr, check_sparse, to_counts
 
 __all__ = [
@@ -279,9 +280,9 @@ def get_device_count() -> int:
 
 def _array(X: Any) -> Any:
     """An array of the GPU; it shares its memory with ``X`` where that lies there."""
-    return X.array if isinstance(X, (Matrix, IntVector)) else cp.asarray(X)
+    return X.array if isinstance(X, (Matrix, IntVector)) else cp.asarray(shared(X))
 
 
 def _host(X: Any) -> NDArray[Any]:
-    array: ArrayLike = X.array if isinstance(X, (Matrix, IntVector)) else X
+    array: ArrayLike = X.array if isinstance(X, (Matrix, IntVector)) else shared(X)
     return kernels.to_host(array)

@@ -1,5 +1,7 @@
 """The names of implicit.gpu, over CuPy arrays."""
 
+import types
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -73,6 +75,8 @@ def test_arrays_of_the_gpu_are_shared_whatever_their_strides(cupy):
         matrix.to_numpy(),
     )
     assert matrix.__dlpack_device__()[0] == 2
+    dlpack = types.SimpleNamespace(__dlpack__=matrix.__dlpack__, __dlpack_device__=matrix.__dlpack_device__)
+    np.testing.assert_array_equal(gpu.Matrix(dlpack).to_numpy(), matrix.to_numpy())
 
 
 @pytest.mark.parametrize("k", [1, 10, 60])

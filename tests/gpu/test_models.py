@@ -4,6 +4,7 @@ import copy
 import importlib
 import io
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -413,7 +414,8 @@ def test_the_public_class_loads_on_the_cpu_what_the_gpu_lacks(matrix):
 
 
 @pytest.mark.parametrize(
-    "layout", ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface"]
+    "layout",
+    ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface", "Matrix", "DLPack"],
 )
 def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
     on_cpu = pair[0]
@@ -424,7 +426,8 @@ def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
         spaced = cupy.asarray(np.full((len(host), 16), 7, np.float32))
         spaced[:, :12] = device
         interface = type("Of another library", (), {"__cuda_array_interface__": device.__cuda_array_interface__})()
-        interface.ndim, interface.shape, interface.dtype, interface.kept = 2, host.shape, host.dtype, device
+        interface.kept = device
+        dlpack = types.SimpleNamespace(__dlpack__=device.__dlpack__, __dlpack_device__=device.__dlpack_device__)
         given = {
             "numpy": host,
             "float64": host.astype(np.float64),
@@ -433,11 +436,40 @@ def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
             "contiguous": device,
             "padded by others": spaced[:, :12],
             "interface": interface,
+            "Matrix": gpu.Matrix(device),
+            "DLPack": dlpack,
         }
         setattr(model, side, given[layout])
     users = np.arange(USERS)
-    assert_same_ranking(model.recommend(users, matrix), on_cpu.recommend(users, matrix))
+    for other in (copy.copy(model), model.to_cpu(), pickle.loads(pickle.dumps(model)), model):
+        assert_same_ranking(other.recommend(users, matrix), on_cpu.recommend(users, matrix))
     assert isinstance(model.item_factors, cupy.ndarray)
+
+
+def test_fits_go_on_from_what_other_libraries_hold(matrix, pair):
+    models = [als(True, iterations=1), als(True, iterations=1)]
+    for model, kind in zip(models, (np.asarray, gpu.Matrix), strict=True):
+        for side in ("user_factors", "item_factors"):
+            setattr(model, side, kind(getattr(pair[0], side)))
+        model.fit(matrix, show_progress=False)
+    np.testing.assert_array_equal(models[0].user_factors.get(), models[1].user_factors.get())
+
+
+def test_a_kernel_may_take_as_much_shared_memory_in_one_thread_as_in_another(fake, monkeypatch):
+    """What a launch allows must not forbid another that is about to start."""
+    modules = importlib.import_module("implicit_core.gpu._modules")
+    allowed = []
+
+    class Kernel:
+        shared_size_bytes = 16
+        max_dynamic_shared_size_bytes = property(None, lambda self, size: allowed.append(size))
+
+        def __call__(self, *args, **options): ...
+
+    monkeypatch.setattr(modules, "_function", lambda *given: Kernel())
+    for shared in (40_000, 60_000, 50_000):
+        modules.launch("file", "kernel", {}, (1,), 32, (), shared)
+    assert allowed == [modules.limits().shared_per_block - 16] * 2
 
 
 @pytest.mark.parametrize("k", [1, ITEMS + 5])

@@ -8,7 +8,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-
 OF_CUPY = ("-ftz=true", "--device-as-default-execution-space")  #: options that CuPy adds to those of a module
 
 

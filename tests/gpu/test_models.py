@@ -1,6 +1,7 @@
 """Models on the GPU do what models on the CPU do."""
 
 import copy
+import functools
 import importlib
 import io
 import pickle
@@ -155,6 +156,19 @@ def test_rows_of_any_length_and_any_number_of_factors_are_solved_for(matrix, fak
     assert not wide.user_factors[EMPTY_USER].any()
     parameters = {"factors": 300, "iterations": 1}
     assert_as_exact(wide, fitted(als, matrix, False, **parameters), exactly(matrix, **parameters))
+
+
+@pytest.mark.parametrize("factors", [12, 124])
+def test_results_do_not_depend_on_the_gpu(fake, matrix, monkeypatch, factors):
+    modules = importlib.import_module("implicit_core.gpu._modules")
+    found = []
+    for fake.settings.arch, fake.settings.processors in ((75, 4), (90, 9)):
+        for kept in (modules._limits, modules._module, modules._function):
+            monkeypatch.setattr(modules, kept.__name__, functools.cache(kept.__wrapped__))
+        fake.launches.clear()
+        found.append(fitted(als, matrix, True, factors=factors, iterations=1))
+        assert "als_cg" in fake.launches
+    np.testing.assert_array_equal(*(model.user_factors.get() for model in found))
 
 
 def test_factors_are_stored_in_float16_if_asked_for(matrix, pair):
@@ -488,6 +502,12 @@ def test_padding_candidates_and_filters_are_those_of_the_cpu(matrix, pair, k):
     assert_same_ranking(found, expected)
     one = pair[1].similar_items(4, N=k, items=[1, 2, 3])
     assert_same_ranking(one, pair[0].similar_items(4, N=k, items=[1, 2, 3]))
+
+
+def test_subclasses_may_search_in_arrays_of_their_own(pair):
+    model, factors = pair[1], pair[1].item_factors.copy()
+    found = model._get_similarity_score(factors[[3, 5]], None, factors, None, 6)
+    assert_same_ranking(found, model.similar_items([3, 5], 6))
 
 
 def test_many_results_are_sorted_and_few_queries_are_shared_out(fake, monkeypatch):

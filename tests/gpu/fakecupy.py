@@ -276,7 +276,7 @@ def _add_operators() -> None:
 
         return operation
 
-    for name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    for name in ("add", "sub", "mul", "truediv", "pow"):  # matmul takes cuBLAS, which need not be there
         setattr(ndarray, f"__{name}__", binary(name))
         setattr(ndarray, f"__r{name}__", reflected(name))
         setattr(ndarray, f"__i{name}__", in_place(name))

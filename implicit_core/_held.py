@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from implicit_core._files import memory_of
 from implicit_core._kernels import Search
 from implicit_core._typing import Factors, Index
+from implicit_core.gpu._factors import shared
 
 KEEP_FROM = 16  #: searches from which on an index of factors that stay as they are is made and kept
 MANY = 2**20  #: queries that any index is worth
@@ -36,7 +37,7 @@ class FactorsAttribute:
         return self.read(model)
 
     def __set__(self, model: Any, factors: Any) -> None:
-        vars(model)[self._name] = factors
+        vars(model)[self._name] = shared(factors) if model.device == "gpu" else factors
         model._cache.pop(self._name, None)
 
     def read(self, model: Any) -> Any:

@@ -183,7 +183,7 @@ def calculate_loss(
     counts = _checked(kernels, objective, Cui, X, Y)
     X, Y = kernels.as_factors(X), kernels.as_factors(Y)
     kind = np.promote_types(X.dtype, Y.dtype)
-    X, Y = X.astype(kind, copy=False), Y.astype(kind, copy=False)
+    X, Y = (kernels.as_factors(factors.astype(kind, copy=False)) for factors in (X, Y))
     grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     total = objective.total_weight(counts)
     ridges = objective.regularization, objective.regularization

@@ -275,7 +275,7 @@ class MatrixFactorizationBase(RecommenderBase):
         _, drop = check_selection(None, filter_items, len(factors), ("items", "filter_items"))
         scalar = factor.ndim == 1
         vectors = factor.reshape(-1, factor.shape[-1])
-        held = Held(factors, factors)
+        held = Held(factors, self._kernels.as_factors(factors))
         return self._similar(self._kernels, lambda rows: vectors[rows], len(vectors), scalar, held, N, None, drop)
 
     def _check_fit_errors(self) -> None:

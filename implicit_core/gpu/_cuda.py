@@ -1,7 +1,7 @@
 """The names of ``implicit.gpu``: thin layers over CuPy arrays, for programs written for it.
 
-Models do not use them. Whatever they take may be a NumPy or CuPy array, or offer ``__cuda_array_interface__``; strides
-count.
+Models do not use them. Whatever they take may be a NumPy or CuPy array, or offer ``__cuda_array_interface__`` or
+DLPack; strides count.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from implicit_core._least_squares import Objective
 from implicit_core._typing import Counts, Policy, Scores
 from implicit_core.gpu import kernels
 from implicit_core.gpu._cupy import cp
+from implicit_core.gpu._factors import shared
 from implicit_core.utils import check_csr, check_sparse, to_counts
 
 __all__ = [
@@ -239,7 +240,7 @@ class LeastSquaresSolver:
     def calculate_yty(self, Y: Any, YtY: Any, regularization: float) -> None:
         """Write YᵀY + ``regularization`` I to ``YtY``."""
         gram = kernels.gram(kernels.as_factors(_array(Y)))
-        _array(YtY)[...] = cp.asarray((gram + regularization * np.eye(len(gram))).astype(np.float32))
+        _write(YtY, cp.asarray((gram + regularization * np.eye(len(gram))).astype(np.float32)))
 
     def least_squares(self, cui: CSRMatrix, X: Any, YtY: Any, Y: Any, cg_steps: int) -> None:
         """Improve the rows of ``X`` in place, with what :meth:`calculate_yty` wrote, by conjugate gradient."""
@@ -252,13 +253,15 @@ class LeastSquaresSolver:
         gram, diag = _host(YtY), np.zeros(len(held), dtype=np.float32)
         steps = check_count(cg_steps, "cg_steps", 1, 2**31 - 1)
         kernels.least_squares(counts, held, fixed, gram, diag, Policy(), steps, slice(None))
-        if held is not x:
-            x[...] = held
+        if held is not x or isinstance(X, np.ndarray):
+            _write(X, held)
 
     def calculate_loss(self, cui: CSRMatrix, X: Any, Y: Any, regularization: float) -> float:
         """The loss of the model, divided by the sum of all confidences."""
         objective, counts = Objective.of(regularization), cui.counts
-        factors = kernels.as_factors(_array(X)), kernels.as_factors(_array(Y))
+        x, y = _array(X), _array(Y)
+        kind = np.float16 if x.dtype == y.dtype == np.float16 else np.float32
+        factors = kernels.writable(x, kind), kernels.writable(y, kind)
         grams = kernels.gram(factors[0]), kernels.gram(factors[1])
         ridges = objective.regularization, objective.regularization
         total = objective.total_weight(counts)
@@ -279,9 +282,15 @@ def get_device_count() -> int:
 
 def _array(X: Any) -> Any:
     """An array of the GPU; it shares its memory with ``X`` where that lies there."""
-    return X.array if isinstance(X, (Matrix, IntVector)) else cp.asarray(X)
+    return X.array if isinstance(X, (Matrix, IntVector)) else cp.asarray(shared(X))
+
+
+def _write(X: Any, rows: Any) -> None:
+    """Copy rows of the GPU to where ``X`` lies."""
+    target = X if isinstance(X, np.ndarray) else _array(X)
+    target[...] = kernels.to_host(rows) if isinstance(X, np.ndarray) else rows
 
 
 def _host(X: Any) -> NDArray[Any]:
-    array: ArrayLike = X.array if isinstance(X, (Matrix, IntVector)) else X
+    array: ArrayLike = X.array if isinstance(X, (Matrix, IntVector)) else shared(X)
     return kernels.to_host(array)

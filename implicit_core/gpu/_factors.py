@@ -14,6 +14,7 @@ from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._work import pieces
 
 SECTOR = 32  #: bytes that memory moves at once, of which rows take a whole number
+DLPACK_OF_CUDA = (2, 13)  #: kinds of memory: of a device, and managed
 
 _rows: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # padded arrays that were made here
 
@@ -23,6 +24,15 @@ def is_array(array: Any) -> bool:
     return isinstance(array, (np.ndarray, cp.ndarray))
 
 
+def shared(array: Any) -> Any:
+    """What another library holds on the device as a CuPy array of the same memory; all else as it is."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return cp.asarray(array)
+    if hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] in DLPACK_OF_CUDA:
+        return cp.from_dlpack(array)
+    return array
+
+
 def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
     """Factors of zero; see :func:`implicit_core._arrays.zeros`."""
     return view(cp.zeros((rows, stride(width, np.dtype(dtype))), dtype=dtype), width)
@@ -30,8 +40,9 @@ def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:
 
 def as_factors(array: Any) -> Factors:
     """Factors of float32 or float16 in padded rows: the array itself where it is that."""
+    array = shared(array)
     if not is_array(array):
-        array = cp.asarray(array) if hasattr(array, "__cuda_array_interface__") else np.asarray(array)
+        array = np.asarray(array)
     return writable(array, np.float16 if array.dtype == np.float16 else np.float32)
 
 
@@ -98,14 +109,19 @@ def is_padded(array: Any) -> bool:
         and array.dtype == base.dtype
         and array.strides == base.strides
         and stride(array.shape[1], array.dtype) == base.shape[1]
-        and (array.data.ptr - base.data.ptr) % base.strides[0] == 0
+        and _row_of(array, base)[1] == 0
     )
+
+
+def _row_of(array: Any, base: Any) -> tuple[int, int]:
+    """The row of its base that an array begins in, and the bytes before it there; CuPy has strides of 0 for no rows."""
+    return divmod(array.data.ptr - base.data.ptr, base.shape[1] * base.itemsize) if base.size else (0, 0)
 
 
 def padded(factors: Any) -> Any:
     """The rows of padded factors with their padding, as a kernel takes them."""
     base = _root(factors)
-    first = (factors.data.ptr - base.data.ptr) // base.strides[0]
+    first, _ = _row_of(factors, base)
     return base[first : first + len(factors)]
 
 

@@ -74,6 +74,6 @@ def launch(
         Bytes of dynamic shared memory of a block.
     """
     function = _function(file, name, tuple(f"-D{key}={value}" for key, value in defines.items()))
-    if shared > FREE_SHARED:
-        function.max_dynamic_shared_size_bytes = shared
+    if shared > FREE_SHARED:  # as much as there is, since another thread may launch it with more before this one does
+        function.max_dynamic_shared_size_bytes = limits().shared_per_block - function.shared_size_bytes
     function(grid, (threads,), args, shared_mem=shared)

@@ -134,10 +134,11 @@ typedef Share<PARTS> Row; // a lane's share of a whole row
 
 __device__ __forceinline__ float dot(const Row &a, const Row &b) { return team_sum(a.own_dot(b)); }
 
-// Conjugate gradient stops at this squared residual; where a system is to be solved exactly, at a share of the first.
+// Conjugate gradient stops at this squared residual; where a system is to be solved exactly, at a share of the first,
+// or at the least normal number, since CuPy compiles with -ftz=true: a lesser one is zero, which no residual is below.
 constexpr float TINY = 1e-20f;
 __device__ __forceinline__ float stop_at(bool exactly, float first) {
-    return exactly ? fmaxf(1e-13f * first, 1e-38f) : TINY;
+    return exactly ? fmaxf(1e-13f * first, 1.17549435e-38f) : TINY;
 }
 
 // Weight and right-hand side of a stored value, with c = alpha * value: (c, c) where only stored cells weigh, else

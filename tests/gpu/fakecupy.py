@@ -111,7 +111,7 @@ class ndarray:
     # Attributes
 
     shape = property(lambda self: self._a.shape)
-    strides = property(lambda self: self._a.strides)
+    strides = property(lambda self: self._a.strides if self._owner().size else (0,) * self.ndim)
     dtype = property(lambda self: self._a.dtype)
     size = property(lambda self: self._a.size)
     ndim = property(lambda self: self._a.ndim)
@@ -140,9 +140,12 @@ class ndarray:
 
     # What the stand-in does for itself
 
+    def _owner(self) -> ndarray:
+        return self if self.base is None else self.base
+
     def _view(self, array: np.ndarray) -> ndarray:
         view = ndarray.__new__(ndarray)
-        view._memory, view._a, view.base = self._memory, array, self if self.base is None else self.base
+        view._memory, view._a, view.base = self._memory, array, self._owner()
         return view
 
     def _read(self) -> np.ndarray:
@@ -273,7 +276,7 @@ def _add_operators() -> None:
 
         return operation
 
-    for name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    for name in ("add", "sub", "mul", "truediv", "pow"):  # matmul takes cuBLAS, which need not be there
         setattr(ndarray, f"__{name}__", binary(name))
         setattr(ndarray, f"__r{name}__", reflected(name))
         setattr(ndarray, f"__i{name}__", in_place(name))

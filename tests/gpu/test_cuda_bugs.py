@@ -258,7 +258,12 @@ BUGS = [
     ("bpr", "items share slots with others", "atomicExch(Y_slots + triple.disliked, int(2 * i + 1));", ""),
     ("bpr", "reads that are not atomic", "liked = relaxed(liked_row + f)", "liked = liked_row[f]"),
     ("bpr", "the bias of users drifts", "if (f < FACTORS - 1) x_row.add", "x_row.add"),
-    ("bpr", "one column too many", "if (f >= FACTORS) continue;", "if (f > FACTORS) continue;"),
+    (
+        "bpr",
+        "one column too many",
+        "if (f >= FACTORS) continue;\n            if",
+        "if (f > FACTORS) continue;\n            if",
+    ),
     ("bpr", "every lane counts", "if (lane == 0) {", "{"),
     ("bpr", "nine rounds", "round < 10", "round < 9"),
     ("bpr", "the same item twice", "if (triple.liked == triple.disliked ||", "if ("),
@@ -269,6 +274,12 @@ BUGS = [
         "contains(indices, indptr[triple.user], indptr[triple.user]",
     ),
 ]
+
+
+@pytest.mark.parametrize(("file", "name", "old", "new"), BUGS, ids=lambda value: value)
+def test_a_planted_bug_has_a_place(file, name, old, new):
+    kernel = next(kernel for kernel, its_file in launches.FILES.items() if its_file == file)
+    assert new in Launcher(changes=((old, new),)).source(kernel)
 
 
 @pytest.mark.parametrize(("file", "name", "old", "new"), BUGS if EVERYTHING else BUGS[::8], ids=lambda value: value)

@@ -281,6 +281,23 @@ class TestBPR:
         assert not np.isfinite(Y).all()
 
 
+def test_on_a_gpu_the_same_launches_go_there(fake, monkeypatch):
+    given, case, ranked = launches.problem(150), launches.ranking(2500), launches.problem(17, users=80, items=40)
+    ranked.X[:, -1] = 1
+    calls = (
+        lambda: Launcher(150).als_cg(given),
+        lambda: Launcher(150).als_split(given),
+        lambda: Launcher().topk(case, 100, 2)[0],
+        lambda: Launcher(17).bpr(ranked, 100, at_once=50)[1],
+    )
+    expected = [call() for call in calls]
+    assert not fake.launches
+    monkeypatch.setattr(launches, "ON_DEVICE", True)
+    for call, wanted in zip(calls, expected, strict=True):
+        np.testing.assert_array_equal(call(), wanted)
+    assert {"als_cg", "als_chunks", "als_step", "topk_select", "topk_merge", "bpr"} <= set(fake.launches)
+
+
 @pytest.mark.parametrize("file", sorted(set(launches.FILES.values())))
 def test_the_emulator_knows_the_instructions_for_every_architecture(file):
     known = launches.architectures(compiled=True)

@@ -1,10 +1,13 @@
 """The names of implicit.gpu, over CuPy arrays."""
 
+import types
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 import implicit_core.cpu.als
+import implicit_core.gpu.als
 from implicit_core import gpu
 
 pytestmark = pytest.mark.usefixtures("cupy")
@@ -73,6 +76,8 @@ def test_arrays_of_the_gpu_are_shared_whatever_their_strides(cupy):
         matrix.to_numpy(),
     )
     assert matrix.__dlpack_device__()[0] == 2
+    dlpack = types.SimpleNamespace(__dlpack__=matrix.__dlpack__, __dlpack_device__=matrix.__dlpack_device__)
+    np.testing.assert_array_equal(gpu.Matrix(dlpack).to_numpy(), matrix.to_numpy())
 
 
 @pytest.mark.parametrize("k", [1, 10, 60])
@@ -122,6 +127,30 @@ def test_the_solver_takes_the_steps_of_the_cpu():
     np.testing.assert_allclose(x.to_numpy(), expected, rtol=0, atol=1e-4)
     loss = solver.calculate_loss(gpu.CSRMatrix(confidences), x, y, 0.5)
     assert loss == pytest.approx(implicit_core.cpu.als.calculate_loss(confidences, x.to_numpy(), Y, 0.5), rel=1e-5)
+
+
+def test_the_solver_writes_to_arrays_of_the_host():
+    confidences = sparse.random(40, 30, 0.2, random_state=0, format="csr", dtype=np.float32)
+    solver, x, y, yty = gpu.LeastSquaresSolver(), normal(40, 6), normal(30, 6), np.zeros((6, 6), np.float32)
+    on_gpu, gram = gpu.Matrix(x), gpu.Matrix.zeros(6, 6)
+    for given, rows in ((yty, x), (gram, on_gpu)):
+        solver.calculate_yty(y, given, 0.5)
+        solver.least_squares(gpu.CSRMatrix(confidences), rows, given, y, 3)
+    np.testing.assert_array_equal(yty, gram.to_numpy())
+    np.testing.assert_array_equal(x, on_gpu.to_numpy())
+    assert (x != normal(40, 6)).any()
+
+
+@pytest.mark.parametrize("halved", ["X", "Y"])
+def test_the_loss_takes_matrices_of_different_types(cupy, halved):
+    confidences = sparse.random(40, 30, 0.2, random_state=0, format="csr", dtype=np.float32)
+    given = {"X": normal(40, 5), "Y": normal(30, 5)}
+    given[halved] = given[halved].astype(np.float16)
+    expected = implicit_core.cpu.als.calculate_loss(confidences, *(f.astype(np.float32) for f in given.values()), 0.5)
+    matrices = map(gpu.Matrix, given.values())
+    found = gpu.LeastSquaresSolver().calculate_loss(gpu.CSRMatrix(confidences), *matrices, 0.5)
+    arrays = map(cupy.asarray, given.values())
+    assert found == implicit_core.gpu.als.calculate_loss(confidences, *arrays, 0.5) == pytest.approx(expected, rel=1e-5)
 
 
 def test_there_is_a_device():

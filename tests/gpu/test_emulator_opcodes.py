@@ -121,6 +121,11 @@ CONVERSIONS += [("", "f64", "f32"), ("", "f32", "f16"), ("rn", "f16", "f32"), ("
 CONVERSIONS += [("rni", "s64", "f32")]
 COMPARED = [(name, t) for name in ptx.COMPARISONS for t in ptx.INTEGERS + ptx.FLOATS]
 COMPARED += [(name + "u", t) for name in ptx.COMPARISONS for t in ptx.FLOATS]
+FLUSHING = {  # instructions with .ftz, of those without
+    f"{name.partition('.')[0]}.ftz.sat.f32.f32" if name == "cvt.sat.f32" else f"{name}.ftz.f32": name
+    for name, operation in ptx.OPERATIONS.items()
+    if "f32" in operation.types and name not in ("selp", "ex2.approx.ftz")
+}
 
 
 def register(type_, n):
@@ -194,6 +199,11 @@ def cases():
         yield Case(".".join(filter(None, ("cvt", modifier, to, source))), [source], to)
     for comparison, type_ in COMPARED:
         yield Case(f"setp.{comparison}.{type_}", [type_, type_], "pred")
+    for mnemonic, name in FLUSHING.items():
+        yield Case(mnemonic, ["f32" for _ in ptx.OPERATIONS[name].sources], "f32")
+    yield Case("setp.ge.ftz.f32", ["f32", "f32"], "pred")
+    yield Case("setp.ltu.ftz.f32", ["f32", "f32"], "pred")
+    yield Case("cvt.ftz.f64.f32", ["f32"], "f64")
 
 
 CASES = {case.mnemonic: case for case in cases()}
@@ -220,6 +230,26 @@ def test_an_operation_computes_what_it_is_defined_to(module, mnemonic):
         expected = [EXPECTED[name](type_, *values) for values in zip(*(a.tolist() for a in sources), strict=True)]
         defined = np.array([value is not None for value in expected])
         same(found[defined], wrapped([value for value in expected if value is not None], case.result))
+
+
+@pytest.mark.parametrize("mnemonic", FLUSHING)
+def test_an_operation_that_flushes_takes_and_gives_no_subnormal_numbers(module, mnemonic):
+    case, name = CASES[mnemonic], FLUSHING[mnemonic]
+    sources, found = case.run(module)
+    with np.errstate(all="ignore"):
+        given = zip(*([flushed(value) for value in a.tolist()] for a in sources), strict=True)
+        results = [EXPECTED[name]("f32", *values) for values in given]
+        expected = [flushed(float(np.float32(value))) for value in results if value is not None]
+    same(found[np.array([value is not None for value in results])], wrapped(expected, "f32"))
+
+
+def test_comparisons_and_conversions_that_flush_take_no_subnormal_numbers(module):
+    for comparison, holds in (("ge", np.greater_equal), ("ltu", lambda a, b: ~(a >= b))):
+        (a, b), found = CASES[f"setp.{comparison}.ftz.f32"].run(module)
+        a, b = (np.array([flushed(value) for value in side.tolist()]) for side in (a, b))
+        np.testing.assert_array_equal(found, holds(a, b))
+    (a,), found = CASES["cvt.ftz.f64.f32"].run(module)
+    same(found, np.array([flushed(value) for value in a.tolist()]))
 
 
 @pytest.mark.parametrize(("modifier", "to", "source"), CONVERSIONS)
@@ -385,7 +415,7 @@ def test_shared_memory_holds_what_other_threads_wrote_before_a_barrier():
         "rem.s32 %r1, %r0, 3;",
         "add.f16 %rs1, %rs0, %rs2;",
         "add.rz.f32 %f1, %f0, %f2;",
-        "add.ftz.f32 %f1, %f0, %f2;",
+        "add.ftz.f64 %fd1, %fd0, %fd2;",
         "fma.rp.f32 %f1, %f0, %f2, %f3;",
         "shl.s32 %r1, %r0, 3;",
         "cvt.rzi.s32.f32 %r1, %f0;",

@@ -10,7 +10,7 @@ from pathlib import Path
 import fakecupy as fake
 import numpy as np
 import pytest
-from emulator import KernelError
+from emulator import KernelError, nvrtc
 
 import implicit_core.gpu
 
@@ -68,6 +68,44 @@ def test_the_stand_in_has_the_names_that_the_package_uses():
 @pytest.mark.parametrize("name", NAMES)
 def test_cupy_has_the_names_that_the_package_uses(name, real):
     find(real, name)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (1, 8), (3, 8)])
+def test_strides_and_owners_are_those_of_cupy(shape, real):
+    held = np.zeros(512, np.uint8)
+    memory = real.cuda.MemoryPointer(real.cuda.UnownedMemory(held.ctypes.data, len(held), held, 0), 0)
+    theirs, mine = real.ndarray(shape, np.float32, memptr=memory), fake.zeros(shape, np.float32)
+    assert mine.strides == theirs.strides
+    for where in (np.s_[:, :5], np.s_[1:], np.s_[:0], np.s_[::2]):
+        one, two = mine[where], theirs[where]
+        assert (one.shape, one.strides) == (two.shape, two.strides)
+        assert one.base is mine
+        assert two.base is theirs
+        assert one[:1].base is mine
+        assert two[:1].base is theirs
+
+
+def test_the_emulator_compiles_with_the_options_of_cupy(real, monkeypatch):
+    compiler, given = importlib.import_module("cupy.cuda.compiler"), []
+
+    class Compiled(Exception): ...
+
+    class Program:
+        def __init__(self, *_, **__): ...
+
+        def compile(self, options, *_):
+            given.extend(options)
+            raise Compiled
+
+    monkeypatch.setattr(compiler, "_NVRTCProgram", Program)
+    for name, value in (
+        *(("_get_arch_for_options_for_nvrtc", ("-arch=sm_80", "cubin")), ("_get_nvrtc_version", (12, 9))),
+        *(("_use_ptx", False), ("_get_cupy_cache_key", ""), ("_preprocess", "")),
+    ):
+        monkeypatch.setattr(compiler, name, lambda *_, value=value, **__: value)
+    with pytest.raises(Compiled):
+        compiler._compile_with_cache_cuda("", ("-std=c++17",), "80", None)
+    assert set(given) == {"-std=c++17", "-arch=sm_80", *nvrtc.OF_CUPY}
 
 
 def public(kind):

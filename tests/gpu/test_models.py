@@ -1,9 +1,11 @@
 """Models on the GPU do what models on the CPU do."""
 
 import copy
+import functools
 import importlib
 import io
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -156,6 +158,19 @@ def test_rows_of_any_length_and_any_number_of_factors_are_solved_for(matrix, fak
     assert_as_exact(wide, fitted(als, matrix, False, **parameters), exactly(matrix, **parameters))
 
 
+@pytest.mark.parametrize("factors", [12, 124])
+def test_results_do_not_depend_on_the_gpu(fake, matrix, monkeypatch, factors):
+    modules = importlib.import_module("implicit_core.gpu._modules")
+    found = []
+    for fake.settings.arch, fake.settings.processors in ((75, 4), (90, 9)):
+        for kept in (modules._limits, modules._module, modules._function):
+            monkeypatch.setattr(modules, kept.__name__, functools.cache(kept.__wrapped__))
+        fake.launches.clear()
+        found.append(fitted(als, matrix, True, factors=factors, iterations=1))
+        assert "als_cg" in fake.launches
+    np.testing.assert_array_equal(*(model.user_factors.get() for model in found))
+
+
 def test_factors_are_stored_in_float16_if_asked_for(matrix, pair):
     half = fitted(als, matrix, True, dtype=np.float16)
     assert half.user_factors.dtype == half.item_factors.dtype == np.float16
@@ -175,7 +190,8 @@ def test_factors_are_arrays_to_compute_with(cupy, pair):
     on_cpu, on_gpu = pair
     for side in ("user_factors", "item_factors", "user_norms", "item_norms"):
         assert isinstance(getattr(on_gpu, side), cupy.ndarray)
-    assert_close(on_gpu.user_factors[2] @ on_gpu.item_factors.T, on_cpu.user_factors[2] @ on_cpu.item_factors.T)
+    scores = (on_gpu.user_factors[2] * on_gpu.item_factors).sum(axis=1)
+    assert_close(scores, on_cpu.user_factors[2] @ on_cpu.item_factors.T)
 
 
 def test_values_that_do_not_stay_finite_are_errors(matrix):
@@ -201,6 +217,15 @@ def test_recalculated_rows_equal_those_of_the_cpu(matrix, pair):
     assert_same_ranking(found, expected, 1e-3)
     found, expected = (m.similar_items(items, recalculate_item=True, item_users=item_users) for m in (on_gpu, on_cpu))
     assert_same_ranking(found, expected, 1e-3)
+
+
+@pytest.mark.parametrize("long_row", [4096, 4])
+def test_who_liked_nothing_gets_factors_of_zero(matrix, pair, long_row, monkeypatch):
+    """Where nothing is to be solved, no step must be taken: it would be of length 0 / 0."""
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    for model in pair:
+        found = model.recalculate_user([0, 1], -abs(matrix[:2]))
+        assert not (found.get() if hasattr(found, "get") else found).any()
 
 
 def recalculable(items, regularization, use_gpu):
@@ -404,7 +429,8 @@ def test_the_public_class_loads_on_the_cpu_what_the_gpu_lacks(matrix):
 
 
 @pytest.mark.parametrize(
-    "layout", ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface"]
+    "layout",
+    ["numpy", "float64", "Fortran", "strided", "contiguous", "padded by others", "interface", "Matrix", "DLPack"],
 )
 def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
     on_cpu = pair[0]
@@ -415,7 +441,8 @@ def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
         spaced = cupy.asarray(np.full((len(host), 16), 7, np.float32))
         spaced[:, :12] = device
         interface = type("Of another library", (), {"__cuda_array_interface__": device.__cuda_array_interface__})()
-        interface.ndim, interface.shape, interface.dtype, interface.kept = 2, host.shape, host.dtype, device
+        interface.kept = device
+        dlpack = types.SimpleNamespace(__dlpack__=device.__dlpack__, __dlpack_device__=device.__dlpack_device__)
         given = {
             "numpy": host,
             "float64": host.astype(np.float64),
@@ -424,11 +451,40 @@ def test_factors_of_any_layout_can_be_set(cupy, matrix, pair, layout):
             "contiguous": device,
             "padded by others": spaced[:, :12],
             "interface": interface,
+            "Matrix": gpu.Matrix(device),
+            "DLPack": dlpack,
         }
         setattr(model, side, given[layout])
     users = np.arange(USERS)
-    assert_same_ranking(model.recommend(users, matrix), on_cpu.recommend(users, matrix))
+    for other in (copy.copy(model), model.to_cpu(), pickle.loads(pickle.dumps(model)), model):
+        assert_same_ranking(other.recommend(users, matrix), on_cpu.recommend(users, matrix))
     assert isinstance(model.item_factors, cupy.ndarray)
+
+
+def test_fits_go_on_from_what_other_libraries_hold(matrix, pair):
+    models = [als(True, iterations=1), als(True, iterations=1)]
+    for model, kind in zip(models, (np.asarray, gpu.Matrix), strict=True):
+        for side in ("user_factors", "item_factors"):
+            setattr(model, side, kind(getattr(pair[0], side)))
+        model.fit(matrix, show_progress=False)
+    np.testing.assert_array_equal(models[0].user_factors.get(), models[1].user_factors.get())
+
+
+def test_a_kernel_may_take_as_much_shared_memory_in_one_thread_as_in_another(fake, monkeypatch):
+    """What a launch allows must not forbid another that is about to start."""
+    modules = importlib.import_module("implicit_core.gpu._modules")
+    allowed = []
+
+    class Kernel:
+        shared_size_bytes = 16
+        max_dynamic_shared_size_bytes = property(None, lambda self, size: allowed.append(size))
+
+        def __call__(self, *args, **options): ...
+
+    monkeypatch.setattr(modules, "_function", lambda *given: Kernel())
+    for shared in (40_000, 60_000, 50_000):
+        modules.launch("file", "kernel", {}, (1,), 32, (), shared)
+    assert allowed == [modules.limits().shared_per_block - 16] * 2
 
 
 @pytest.mark.parametrize("k", [1, ITEMS + 5])
@@ -447,6 +503,12 @@ def test_padding_candidates_and_filters_are_those_of_the_cpu(matrix, pair, k):
     assert_same_ranking(found, expected)
     one = pair[1].similar_items(4, N=k, items=[1, 2, 3])
     assert_same_ranking(one, pair[0].similar_items(4, N=k, items=[1, 2, 3]))
+
+
+def test_subclasses_may_search_in_arrays_of_their_own(pair):
+    model, factors = pair[1], pair[1].item_factors.copy()
+    found = model._get_similarity_score(factors[[3, 5]], None, factors, None, 6)
+    assert_same_ranking(found, model.similar_items([3, 5], 6))
 
 
 def test_many_results_are_sorted_and_few_queries_are_shared_out(fake, monkeypatch):

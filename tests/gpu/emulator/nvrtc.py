@@ -8,6 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+OF_CUPY = ("-ftz=true", "--device-as-default-execution-space")  #: options that CuPy adds to those of a module
+
 
 class CompileError(RuntimeError):
     """The compiler refused; the text is its log."""
@@ -60,7 +62,7 @@ class Compiler:
             )
         )
         try:
-            given = ("-std=c++17", *options)
+            given = ("-std=c++17", *OF_CUPY, *options)
             array = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
             status = self._lib.nvrtcCompileProgram(program, len(given), array)
             log = self._get(program, "ProgramLog").decode()

@@ -188,6 +188,7 @@ class _Statement:
         self._module = module
         self._parameters = parameters
         self._where = f"{number}u"
+        self._flushes = False  # whether subnormal numbers of float32 count as zero
 
     def translate(self, text: str) -> str:
         if text in "{}" or re.fullmatch(r"\$\w+:", text):
@@ -206,6 +207,11 @@ class _Statement:
     def _instruction(self, mnemonic: str, args: list[str]) -> str:
         name, _, type_ = mnemonic.rpartition(".")
         kind, *modifiers = mnemonic.split(".")
+        if "ftz" in modifiers and "f32" in modifiers and name not in OPERATIONS:
+            self._flushes = True
+            modifiers.remove("ftz")
+            mnemonic = ".".join((kind, *modifiers))
+            name, _, type_ = mnemonic.rpartition(".")
         if name in OPERATIONS and type_ in OPERATIONS[name].types:
             return self._operation(name, type_, args)
         if kind in ("ld", "st", "atom", "mov", "cvt", "setp"):
@@ -232,7 +238,8 @@ class _Statement:
         source_types = [{"t": type_, "u": "u32", "p": "pred"}[code] for code in OPERATIONS[name].sources]
         values = ", ".join(self._value(arg, t) for arg, t in zip(args[1:], source_types, strict=True))
         function = "cvt_sat" if name == "cvt.sat.f32" else name.replace(".", "_")
-        return f"put({_name(args[0])}, op_{function}({values}));"
+        result = f"op_{function}({values})"
+        return f"put({_name(args[0])}, {f'flushed({result})' if self._flushes else result});"
 
     def _ld(self, modifiers: list[str], args: list[str]) -> str:
         access = "ATOMIC_READ" if modifiers[:2] == ["relaxed", "gpu"] else "READ"
@@ -318,6 +325,11 @@ class _Statement:
 
     def _value(self, operand: str, type_: str) -> str:
         """An operand as a value of a type."""
+        if self._flushes and type_ == "f32":
+            return f"flushed({self._bits(operand, type_)})"
+        return self._bits(operand, type_)
+
+    def _bits(self, operand: str, type_: str) -> str:
         c_type = C_TYPES[type_]
         if operand in SPECIAL:
             return f"{c_type}({SPECIAL[operand]})"

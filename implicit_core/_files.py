@@ -329,6 +329,8 @@ def decode_random_state(stored: Any) -> Any:
             if state["pool_size"] > MOST_POOL:
                 raise ValueError(f"a pool of {state['pool_size']} words is too large")
             return np.random.SeedSequence(**state)
+        if _negative(state):
+            raise ValueError("a part of it is negative")
         _check_position(state)
         if kind == "legacy":
             legacy = np.random.RandomState()
@@ -339,6 +341,15 @@ def decode_random_state(stored: Any) -> Any:
         return np.random.Generator(bit_generator)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelLoadError(f"the random_state of the file cannot be read: {error}") from error
+
+
+def _negative(value: Any) -> bool:
+    """Whether a number of nested state is, other than the next normal variate that a RandomState keeps."""
+    if isinstance(value, dict):
+        return any(_negative(item) for key, item in value.items() if key != "gauss")
+    if isinstance(value, list):
+        return any(map(_negative, value))
+    return isinstance(value, (int, float)) and value < 0
 
 
 def _check_position(state: dict[str, Any]) -> None:

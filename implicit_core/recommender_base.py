@@ -221,8 +221,9 @@ class RecommenderBase(metaclass=ABCMeta):
 
     def _warn_of_what_implicit_lacks(self) -> None:
         """Warn where a file will hold a parameter that ``implicit`` ignores, and that makes a difference."""
-        constructors = [inspect.signature(cls.__init__).parameters for cls in type(self).__mro__]  # type: ignore[misc]
-        defaults = {name: parameter.default for own in constructors for name, parameter in own.items()}
+        constructors = (vars(cls).get("__init__") for cls in type(self).__mro__)
+        parameters = (inspect.signature(own).parameters.items() for own in constructors if inspect.isfunction(own))
+        defaults = {name: parameter.default for own in parameters for name, parameter in own}
         values = {name: getattr(self, name) for name in self._beyond}
         ignored = [f"{name}={value!r}" for name, value in values.items() if not _same(value, defaults[name])]
         if ignored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import sys
 import threading
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from scipy.sparse import coo_matrix
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from implicit_core._fork import no_fork
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 
 SHORT = 50  #: numbers that Python looks through faster than NumPy starts to
@@ -464,18 +466,23 @@ class _OneBlasThread:
     """
 
     def __init__(self) -> None:
+        self._controller: ThreadpoolController | None = None
         self.forget()
 
     def forget(self) -> None:
         """Start anew; also in a child that was forked while another thread was inside."""
         self._lock = threading.Lock()
         self._entered = 0
-        self._limits: threadpool_limits | None = None
+        self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._entered == 0:
-                self._limits = threadpool_limits(1, "blas")
+                if self._controller is None:
+                    with no_fork:
+                        importlib.import_module("scipy.linalg")  # whose BLAS is a library of its own
+                        self._controller = ThreadpoolController()
+                self._limits = self._controller.limit(limits=1, user_api="blas")
             self._entered += 1
 
     def __exit__(self, *_: object) -> None:

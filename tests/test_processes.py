@@ -238,6 +238,45 @@ def test_a_child_forked_while_a_thread_makes_the_first_progress_bar_does_not_wai
     assert result.returncode == 0, result.stderr
 
 
+INSIDE = """
+import os, signal, sys, threading
+from implicit_core._fork import no_fork
+
+def hold():
+    with no_fork:
+        inside.set()
+        forking.wait()
+        threading.Event().wait(0.2)
+        with no_fork:  # again, while the fork waits
+            held.append(True)
+    with no_fork:  # when it is done
+        held.append(bool(forked))
+
+inside, forking, held, forked = threading.Event(), threading.Event(), [], []
+os.register_at_fork(before=forking.set, after_in_parent=lambda: forked.append(True))
+thread = threading.Thread(target=hold)
+thread.start()
+inside.wait()
+signal.alarm(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    with no_fork:
+        grandchild = os.fork()
+        os._exit(held != [True] or (grandchild and os.waitpid(grandchild, 0)[1]))
+thread.join()
+assert held == [True, True], held
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_fork_waits_for_threads_inside_other_libraries_and_keeps_others_out(run_python):
+    """FAISS and what lists the libraries of a process hold locks that a child would wait for without end."""
+    result = run_python("-W", "ignore", "-c", INSIDE)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a global lock")
 def test_the_compiled_modules_do_not_bring_back_the_global_lock(run_python):
     script = "import implicit_core.als, implicit_core.nearest_neighbours, sys; print(sys._is_gil_enabled())"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import threading
 import warnings
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from implicit_core import _arrays
 from implicit_core._devices import kernels_of, public_class
 from implicit_core._files import read_npz, write_npz
+from implicit_core._fork import no_fork
 from implicit_core._kernels import Kernels, effective_threads
 from implicit_core._typing import Counts, Factors, Ids, Index, Matrix, Scores
 from implicit_core.matrix_factorization import MatrixFactorizationBase, norms_of
@@ -32,16 +32,6 @@ EXACT_WORK = 32  #: a candidate costs an index about as much as scoring so many 
 QUERIES_PER_THREAD = 8  #: worth starting a thread
 
 _building = threading.Lock()  # so that callers who come at the same time build one index
-
-
-def _after_fork() -> None:
-    """Start anew in a child that was forked while another thread was building."""
-    global _building
-    _building = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def import_backend(module: str, requirement: str) -> Any:
@@ -324,7 +314,7 @@ class ApproximateModel(RecommenderBase):
         built = self._built.get(kind)
         if built is not None and built.factors is self.model.item_factors:
             return built
-        with _building:
+        with no_fork, _building:
             built = self._built.get(kind)
             if built is None or built.factors is not self.model.item_factors:
                 self._check_parameters()
@@ -358,7 +348,8 @@ class ApproximateModel(RecommenderBase):
         for position, index in enumerate(built.indexes):
             augmented = kind == "recommend" and position == 0
             vectors = np.pad(directions, ((0, 0), (0, 1))) if augmented else directions
-            found.append(self._nearest(index, vectors, min(k, len(built.items)), threads))
+            with no_fork:
+                found.append(self._nearest(index, vectors, min(k, len(built.items)), threads))
         positions = np.hstack(found)
         return np.where(positions < 0, -1, np.append(built.items, -1)[positions])
 

@@ -110,7 +110,7 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise ValueError(
             f"the file must hold a data set named {name}, but has only {sorted(map(str, file))} at its top"
         )
-    if dataset.size * dataset.dtype.itemsize > _MOST_INFLATION * file.id.get_filesize():
+    if int(dataset.size) * dataset.dtype.itemsize > _MOST_INFLATION * file.id.get_filesize():
         raise ValueError(f"{name} claims {dataset.size} values, which the file is too short for; it is damaged")
     return dataset
 

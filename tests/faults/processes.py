@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 from scipy import sparse
@@ -32,11 +33,10 @@ def models():
     made += [LogisticMatrixFactorization(**PARAMETERS, neg_prop=5), BM25Recommender(10, num_threads=2)]
     for model in made:
         model.fit(MATRIX, show_progress=False)
-    try:
-        made.append(FaissModel(made[0]))
-        made[-1].build_index()
-    except ImportError:
-        del made[-1]
+    with suppress(ImportError):
+        index = FaissModel(made[0])
+        index.build_index()
+        made.append(index)
     return made
 
 

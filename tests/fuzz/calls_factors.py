@@ -314,7 +314,10 @@ def recalculated(case):
     if result is None:
         return
     positions = many if full else range(len(many))
-    own = matrix[list(positions)] if matrix.dtype != np.float16 else matrix.astype(np.float32)[list(positions)]
+    if matrix.dtype == np.float16:  # whose rows SciPy cannot take, nor sort to convert it
+        parts = matrix.data.astype(np.float32), matrix.indices.copy(), matrix.indptr.copy()
+        matrix = type(matrix)(parts, matrix.shape)
+    own = matrix[list(positions)]
     other = AlternatingLeastSquares(model.factors)
     other.user_factors = other.item_factors = model.item_factors
     if side == 0:

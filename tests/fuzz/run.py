@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_origin
 
 PER_PROCESS = 2500  #: cases of a process
 SECONDS_PER_CASE = 60  #: more is a hang
@@ -90,7 +91,7 @@ def work(options):
         except Exception as error:
             failed = 1
             error.__notes__ = []  # hypothesis's, of each draw
-            print(f"--- {name}: {''.join(traceback.format_exception(error)[-3:])}")
+            print(f"--- {name}: {''.join(traceback.format_exception(error)[-6:])}")
     faulthandler.cancel_dump_traceback_later()
     uncalled = [name for name, code in public_functions() if code not in called]
     Path(options.worker).with_suffix(".json").write_text(json.dumps({"uncalled": uncalled, "cases": ran.total()}))
@@ -143,6 +144,7 @@ def public_functions():
     packages = [("implicit_core.", implicit_core), ("implicit_core.cpu.", cpu), ("implicit_core.ann.", ann)]
     paths = [prefix + found.name for prefix, package in packages for found in pkgutil.iter_modules(package.__path__)]
     installed = sys.modules["calls"].APPROXIMATE
+    kinds = (RecommenderBase, NearestNeighboursScorer)
     seen = {}
     for path in [*paths, "implicit_core.datasets.synthetic"]:
         leaf = path.rpartition(".")[2]
@@ -160,7 +162,7 @@ def public_functions():
             if inspect.isfunction(value) and (value.__module__ == path or "__all__" in vars(module)):
                 if leaf != "approximate_als" or any(kind.__name__.startswith(name[:4]) for kind in installed):
                     seen[value.__code__] = f"{path}.{name}"
-            elif inspect.isclass(value) and issubclass(value, RecommenderBase | NearestNeighboursScorer):
+            elif inspect.isclass(value) and get_origin(value) is None and issubclass(value, kinds):
                 if ".ann." in path and value not in installed:
                     continue
                 for method, function in inspect.getmembers(value, inspect.isfunction):

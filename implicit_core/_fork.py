@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging  # noqa: F401  # whose lock a fork takes: the hooks of what is imported later run before those from here
 import os
 import threading
+
+PATIENCE = 60.0  #: seconds that a fork waits at most, should it hold what a thread inside waits for
 
 
 class _NoFork:
@@ -44,7 +47,7 @@ class _NoFork:
         self._changed.acquire()
         self._changed.wait_for(lambda: not self._forking)
         self._forking = True
-        self._changed.wait_for(lambda: self._inside == (self._depth > 0))
+        self._changed.wait_for(lambda: self._inside == (self._depth > 0), PATIENCE)
         self._changed.release()
 
     def _go_on(self) -> None:
@@ -54,6 +57,7 @@ class _NoFork:
 
     def _start_anew(self) -> None:
         self._changed = threading.Condition(threading.Lock())
+        self._inside = int(self._depth > 0)
         self._forking = False
 
 

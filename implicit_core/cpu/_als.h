@@ -42,7 +42,8 @@ template <class T> struct Fixed {
         return i < first_of_last ? Y.slice(i * factors, width) : last.slice((i - first_of_last) * factors, width);
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
-    void prefetch(std::ptrdiff_t start, std::ptrdiff_t stop) const {
+    // Always inline: to GCC a function that only prefetches does nothing, and it drops calls of it.
+    ALWAYS_INLINE void prefetch(std::ptrdiff_t start, std::ptrdiff_t stop) const {
         for (std::ptrdiff_t j = start * factors; j < stop * factors; j += 64 / sizeof(T))
             __builtin_prefetch(Y.data + j, 0, 2);
     }
@@ -63,8 +64,8 @@ struct Stream {
     const std::int32_t *end; // of the entries of all rows
     bool again;              // the row being solved does not stay in the cache: fetch it again in each pass
 
-    static constexpr std::ptrdiff_t BYTES = 1 << 17; // of Y ahead of the row being solved
-    static constexpr std::ptrdiff_t PACE = 2;        // entries to ask for while a group is worked on
+    static constexpr std::ptrdiff_t BYTES = 1 << 14; // of Y ahead of the row being solved
+    static constexpr std::ptrdiff_t PACE = GROUP;    // entries to ask for while a group is worked on
     static constexpr std::ptrdiff_t AHEAD = 12;      // entries between asking and use in a row that does not stay
 
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
@@ -72,7 +73,7 @@ struct Stream {
     }
 };
 
-constexpr std::ptrdiff_t LONG_BYTES = 2 * Stream::BYTES; // of Y, which the entries of a long row take more of
+constexpr std::ptrdiff_t LONG_BYTES = 1 << 18; // of Y, which the entries of a long row take more of
 
 template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
     using V = Vec<Set, T>;
@@ -148,7 +149,7 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     const std::int32_t *const limit = row.ids + std::min(ahead.end - row.ids, row.n + window);
     for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
         if (ahead.again) ahead.next = row.ids + k + Stream::AHEAD;
-        ahead.fetch(fixed, std::min(limit, ahead.next + (ahead.again ? GROUP : Stream::PACE)));
+        ahead.fetch(fixed, std::min(limit, ahead.next + Stream::PACE));
 
         const T *y[GROUP];
         group(fixed, row, k, y);

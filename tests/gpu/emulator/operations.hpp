@@ -17,6 +17,7 @@ template <class T> using Wide = std::conditional_t<
 // A register holds bits; an instruction reads and writes them as values of its type. Values narrower than a register
 // are extended by their sign.
 template <class T, class Register> inline T get(Register bits) {
+    static_assert(sizeof(Register) >= sizeof(T), "a register is narrower than what is read from it");
     T value;
     std::memcpy(&value, &bits, sizeof value);
     return value;

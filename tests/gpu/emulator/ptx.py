@@ -279,7 +279,8 @@ class _Statement:
 
     def _memory(self, space: str, address: str, size: int, access: str) -> str:
         base, _, offset = address[1:-1].partition("+")
-        return f"{space}_memory({self._value(base, 'u64')} + ({offset or 0}), {size}, {access}, {self._where})"
+        start = f"u64({_name(base)})" if base.startswith("%") else self._value(base, "u64")  # registers of 32 bits, too
+        return f"{space}_memory({start} + ({offset or 0}), {size}, {access}, {self._where})"
 
     def _mov(self, modifiers: list[str], args: list[str]) -> str:
         (type_,) = modifiers

@@ -402,7 +402,7 @@ def test_a_shuffle_exchanges_lanes_within_segments():
         """mov.u64 %rd1, buffer; add.s64 %rd2, %rd1, %rd9; st.shared.u32 [%rd2], %r0; bar.sync 0;
         sub.s32 %r1, 63, %r0; mul.wide.u32 %rd3, %r1, 4; add.s64 %rd4, %rd1, %rd3; ld.shared.u32 %r2, [%rd4];""",
         """mov.u32 %r3, buffer; shl.b32 %r4, %r0, 2; add.s32 %r5, %r3, %r4; st.shared.u32 [%r5], %r0; bar.sync 0;
-        add.s32 %r6, %r3, 252; sub.s32 %r7, %r6, %r4; ld.shared.u32 %r2, [%r7];""",
+        sub.s32 %r6, %r3, %r4; ld.shared.u32 %r2, [%r6+252];""",
     ],
     ids=["64 bits of address", "32 bits"],
 )

@@ -265,6 +265,8 @@ class _Statement:
         return f"const {C_TYPES[type_]} v[{parts}] = {{{values}}}; std::memcpy({target}, v, sizeof v);"
 
     def _atom(self, modifiers: list[str], args: list[str]) -> str:
+        if modifiers[:2] == ["relaxed", "gpu"]:  # as it is where nothing is said
+            modifiers = modifiers[2:]
         space, operation, type_ = modifiers
         updates = {"add": ("u32", "u64", "f32"), "exch": ("b32", "b64")}
         if space not in ("global", "shared") or type_ not in updates.get(operation, ()):
@@ -279,18 +281,20 @@ class _Statement:
 
     def _memory(self, space: str, address: str, size: int, access: str) -> str:
         base, _, offset = address[1:-1].partition("+")
-        start = f"u64({_name(base)})" if base.startswith("%") else self._value(base, "u64")  # registers of 32 bits, too
-        return f"{space}_memory({start} + ({offset or 0}), {size}, {access}, {self._where})"
+        if base.startswith("%"):  # the sum has as many bits as the register
+            place = f"decltype({_name(base)})({_name(base)} + ({offset or 0}))"
+        else:
+            place = f"{self._value(base, 'u64')} + ({offset or 0})"
+        return f"{space}_memory({place}, {size}, {access}, {self._where})"
 
     def _mov(self, modifiers: list[str], args: list[str]) -> str:
         (type_,) = modifiers
         if args[0].startswith("{"):
             low, high = _split(args[0].strip("{}"))
             half = f"u{4 * BYTES[type_]}"
-            return (
-                f"const {C_TYPES[type_]} v = {self._value(args[1], type_)}; "
-                f"put({_name(low)}, {half}(v)); put({_name(high)}, {half}(v >> {4 * BYTES[type_]}));"
-            )
+            parts = {low: f"{half}(v)", high: f"{half}(v >> {4 * BYTES[type_]})"}
+            code = [f"put({_name(target)}, {part});" for target, part in parts.items() if target != "_"]
+            return f"const {C_TYPES[type_]} v = {self._value(args[1], type_)}; {' '.join(code)}"
         if args[1].startswith("{"):
             half = f"u{4 * BYTES[type_]}"
             low, high = (self._value(arg, half) for arg in _split(args[1].strip("{}")))

@@ -44,11 +44,10 @@ class _NoFork:
         return depth
 
     def _wait(self) -> None:
-        self._changed.acquire()
-        self._changed.wait_for(lambda: not self._forking)
-        self._forking = True
-        self._changed.wait_for(lambda: self._inside == (self._depth > 0), PATIENCE)
-        self._changed.release()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking)
+            self._forking = True
+            self._changed.wait_for(lambda: self._inside == (self._depth > 0), PATIENCE)
 
     def _go_on(self) -> None:
         with self._changed:

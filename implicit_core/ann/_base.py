@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import threading
 import warnings
@@ -32,6 +33,16 @@ EXACT_WORK = 32  #: a candidate costs an index about as much as scoring so many 
 QUERIES_PER_THREAD = 8  #: worth starting a thread
 
 _building = threading.Lock()  # so that callers who come at the same time build one index
+
+
+def _after_fork() -> None:
+    """Start anew in a child that was forked while another thread was building for longer than a fork waits."""
+    global _building
+    _building = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def import_backend(module: str, requirement: str) -> Any:

@@ -55,7 +55,13 @@ __device__ __forceinline__ void store4(float *p, float4 v) {
 }
 
 __device__ __forceinline__ void store4(unsigned short *p, float4 v) {
-    *reinterpret_cast<ushort4 *>(p) = make_ushort4(to_half(v.x), to_half(v.y), to_half(v.z), to_half(v.w));
+    const ushort4 bits = make_ushort4(to_half(v.x), to_half(v.y), to_half(v.z), to_half(v.w));
+    if (__isShared(p))
+        asm volatile("st.shared.v4.u16 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_shared(p)), "h"(bits.x),
+                     "h"(bits.y), "h"(bits.z), "h"(bits.w)
+                     : "memory");
+    else
+        *reinterpret_cast<ushort4 *>(p) = bits;
 }
 
 __device__ __forceinline__ float dot4(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }

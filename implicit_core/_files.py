@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._arrays import aligned
 from implicit_core.utils import ModelLoadError, all_finite, check_random_state
 
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line
@@ -199,7 +200,8 @@ def _member(stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo
         raise ValueError(f"{member.filename} has not the size that its header says")
     if mmap and shape and size:
         return _mapped(stream, member, start, shape, fortran, dtype)
-    array = np.empty(shape, dtype, "F" if fortran else "C")
+    as_rows = dtype.kind == "f" and not fortran
+    array = aligned(shape, dtype) if as_rows else np.empty(shape, dtype, "F" if fortran else "C")
     content = array.ravel("K").view(np.uint8)
     with archive.open(member) as entry:
         entry.seek(start)

@@ -447,10 +447,11 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         drawn = {}
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                drawn[side] = draw(shape, dtype=np.promote_types(self.dtype, np.float32).type)
+                factors = _arrays.aligned(shape, np.promote_types(self.dtype, np.float32))
+                draw(out=factors, dtype=factors.dtype.type)
                 with np.errstate(over="ignore"):
-                    drawn[side] *= scale
-                drawn[side] = self._kernels.writable(drawn[side], self.dtype)
+                    factors *= scale
+                drawn[side] = self._kernels.writable(factors, self.dtype)
         self._cache.clear()
         for side, factors in drawn.items():  # at the end, so that an interrupt leaves both or neither
             setattr(self, side, factors)

@@ -1131,3 +1131,16 @@ def test_the_linear_system_of_a_user_is_the_definition(cells, matrix):
         np.testing.assert_array_equal(implicit_core.cpu.als.item_factor(Y, Y.T @ Y, matrix, user, 0.3, FACTORS), x)
     with pytest.raises(ValueError, match="n_factors"):
         implicit_core.cpu.als.user_linear_equation(Y, Y.T @ Y, matrix, 0, 0.3, FACTORS + 1)
+
+
+def test_factors_begin_at_a_cache_line(matrix, dtype, tmp_path):
+    """A kernel then reads no line twice for a row; NumPy's own arrays begin anywhere."""
+    scaled = AlternatingLeastSquares(factors=16, iterations=1, dtype=dtype, init_scale=0.1, use_gpu=False)
+    model = AlternatingLeastSquares(factors=16, iterations=1, dtype=dtype, use_gpu=False)
+    for each in (model, scaled):
+        each.fit(matrix, show_progress=False)
+    model.save(tmp_path / "model.npz")
+    loaded = AlternatingLeastSquares.load(tmp_path / "model.npz")
+    model.partial_fit_users([matrix.shape[0] + 3], matrix[:1])
+    for each in (model, scaled, loaded):
+        assert each.user_factors.ctypes.data % 64 == each.item_factors.ctypes.data % 64 == 0

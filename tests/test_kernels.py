@@ -122,7 +122,8 @@ def test_what_lies_in_scratch_space_does_not_matter(dtype, factors, steps, monke
     cpu_kernels.least_squares(counts, expected, Y, gram, diag, policy, steps, slice(None))
     error = cpu_kernels.stored_error(counts, X, Y, policy)
     empty = np.empty
-    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full_like(empty(shape, dtype), -7))
+    junk = {np.uint8: 0xC1}  # what four or eight of make a number too
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full_like(empty(shape, dtype), junk.get(dtype, -7)))
     assert np.array_equal(cpu_kernels.gram(Y), gram)
     assert cpu_kernels.stored_error(counts, X, Y, policy) == error
     cpu_kernels.least_squares(counts, X, Y, gram, diag, policy, steps, slice(None))
@@ -217,51 +218,6 @@ def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, bloc
     whole = solved([slice(None)], 1)
     assert all(np.array_equal(solved([slice(None)], n), whole) for n in (2, 3, 8))
     assert np.array_equal(solved([slice(0, 1), slice(1, 77), slice(77, 200)], 2), whole)
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [5, 32])
-def test_long_rows_that_are_solved_together_have_the_bits_of_those_solved_alone(monkeypatch, dtype, policy, factors):
-    """Y has several blocks, the entries of rows in a block several parts, and their numbers all remainders."""
-    columns = 5 * _als.SWEEP_BYTES // (2 * factors * np.dtype(dtype).itemsize)
-    rng = np.random.default_rng(4)
-    lengths = np.array([columns - 1, 0, 3000, 3001, 3002, 3003, 500, 7, columns, 40])
-    ids = np.concatenate([np.sort(rng.permutation(columns)[:n]) for n in lengths]).astype(np.int32)
-    ids[-40:] = rng.permutation(ids[-40:])  # only the order of the result may rely on that of ids
-    values = rng.uniform(0.1, 4, len(ids))
-    values[lengths[:6].sum() : lengths[:7].sum()] = 1 / np.float32(policy.alpha) if not policy.observed else 0
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    counts = Counts(indptr, ids, values.astype(dtype), (10, columns))
-    X, Y = sides(10, columns, factors, dtype)
-    X[6] = 0 if policy.observed else X[6]
-    diag, gram = rng.uniform(0.1, 1, 10).astype(dtype), cpu_kernels.gram(Y)
-
-    def solved(steps: int, rows: slice = slice(None), threads: int = 1) -> np.ndarray:
-        result = X.copy()
-        cpu_kernels.least_squares(counts, result, Y, gram, diag, policy, steps, rows, threads)
-        return result
-
-    sweeps = []
-    sweep_rows = _als.sweep_rows
-    monkeypatch.setattr(_als, "sweep_rows", lambda *args: (sweeps.append(args[12]), sweep_rows(*args)))
-    monkeypatch.setattr(cpu_kernels, "MEETINGS", np.inf)
-    alone = {steps: solved(steps) for steps in (0, 1, 3)}
-    assert not sweeps
-    monkeypatch.setattr(cpu_kernels, "MEETINGS", 1e-3)
-    monkeypatch.setattr(cpu_kernels, "THREAD_WORK", 1)
-    monkeypatch.setattr(_als, "LONG_BYTES", 20 * factors * np.dtype(dtype).itemsize)
-    for steps, expected in alone.items():
-        assert np.array_equal(solved(steps), expected)
-        assert [rows.tolist() for rows in sweeps] == [[0, 2, 3, 4, 5, 6, 8, 9]]
-        sweeps.clear()
-    assert all(np.array_equal(solved(3, threads=threads), alone[3]) for threads in (2, 3, 8))
-    part = solved(3, slice(2, 9))
-    assert np.array_equal(part, np.concatenate([X[:2], alone[3][2:9], X[9:]]))
-    sweeps.clear()
-    monkeypatch.setattr(cpu_kernels, "SWEEP_FLOP", 1e6)
-    monkeypatch.setattr(cpu_kernels, "CHUNKS_PER_THREAD", 1)
-    assert np.array_equal(solved(3), alone[3])
-    assert len(sweeps) > 1
 
 
 @pytest.mark.parametrize("cg_steps", [None, 3])

@@ -10,11 +10,12 @@
 // CONFIDENCE (|c| - 1, max(c, 0)), for cells that count as 1 when nothing is stored, or OBSERVED (c, c).
 enum Policy { CONFIDENCE, OBSERVED };
 
-// `weight` and `rhs` have room for n rounded up to whole groups: what is beyond n counts for nothing.
-constexpr std::ptrdiff_t GROUP = 4;
+// Entries go in groups. `weight` and `rhs` have room for n rounded up to a multiple of WIDTH: what is beyond n counts for
+// nothing, and what follows begins at a cache line if they do.
+constexpr std::ptrdiff_t GROUP = 4, WIDTH = 16;
 
 constexpr std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
-constexpr std::ptrdiff_t grouped(std::ptrdiff_t n) { return round_up(n, GROUP); }
+constexpr std::ptrdiff_t padded(std::ptrdiff_t n) { return round_up(n, WIDTH); }
 
 template <class T, class V>
 inline void entries(const V *values, std::ptrdiff_t n, float alpha, int policy, T *weight, T *rhs) {
@@ -23,13 +24,11 @@ inline void entries(const V *values, std::ptrdiff_t n, float alpha, int policy, 
         weight[k] = policy == OBSERVED ? T(c) : T(std::fabs(c)) - 1;
         rhs[k] = policy == OBSERVED ? T(c) : std::max(T(c), T(0));
     }
-    for (std::ptrdiff_t k = n; k < grouped(n); ++k) weight[k] = rhs[k] = 0;
+    for (std::ptrdiff_t k = n; k < padded(n); ++k) weight[k] = rhs[k] = 0;
 }
 
 // The fixed side of a half-step. A row of Y may be read for `width` elements, the factors rounded up to a multiple of
 // WIDTH: what is beyond belongs to the rows that follow. The last rows, for which none do, lie in `last`.
-constexpr std::ptrdiff_t WIDTH = 16;
-
 template <class T> struct Fixed {
     Span<const T> Y;
     Span<const T> last;
@@ -43,8 +42,8 @@ template <class T> struct Fixed {
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
     // Always inline: to GCC a function that only prefetches does nothing, and it drops calls of it.
-    ALWAYS_INLINE void prefetch(std::ptrdiff_t start, std::ptrdiff_t stop) const {
-        for (std::ptrdiff_t j = start * factors; j < stop * factors; j += 64 / sizeof(T))
+    ALWAYS_INLINE void prefetch(std::ptrdiff_t i) const {
+        for (std::ptrdiff_t j = i * factors; j < (i + 1) * factors; j += 64 / sizeof(T))
             __builtin_prefetch(Y.data + j, 0, 2);
     }
 };
@@ -64,16 +63,15 @@ struct Stream {
     const std::int32_t *end; // of the entries of all rows
     bool again;              // the row being solved does not stay in the cache: fetch it again in each pass
 
-    static constexpr std::ptrdiff_t BYTES = 1 << 14; // of Y ahead of the row being solved
+    static constexpr std::ptrdiff_t BYTES = 1 << 16; // of Y ahead of the row being solved
     static constexpr std::ptrdiff_t PACE = GROUP;    // entries to ask for while a group is worked on
-    static constexpr std::ptrdiff_t AHEAD = 12;      // entries between asking and use in a row that does not stay
+    static constexpr std::ptrdiff_t KEPT = 1 << 18;  // bytes of Y that stay in the cache from one pass to the next
+    static constexpr std::ptrdiff_t AHEAD = 24;      // entries between asking and use in a row that does not stay
 
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
-        for (; next < stop; ++next) fixed.prefetch(*next, std::ptrdiff_t(*next) + 1);
+        for (; next < stop; ++next) fixed.prefetch(*next);
     }
 };
-
-constexpr std::ptrdiff_t LONG_BYTES = 1 << 18; // of Y, which the entries of a long row take more of
 
 template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
     using V = Vec<Set, T>;
@@ -230,7 +228,7 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *s
     for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
         Search<Set, T> search(work, fixed.width);
         stream->next = std::max(stream->next, row.ids + row.n);
-        stream->again = row.n * fixed.width * std::ptrdiff_t(sizeof(T)) > LONG_BYTES;
+        stream->again = row.n * fixed.width * std::ptrdiff_t(sizeof(T)) > Stream::KEPT;
         search.begin(fixed, row.ridge, x);
         add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
         search.turn_to_residual(fixed.width);
@@ -243,67 +241,6 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *s
     });
 }
 FOR_BEST_ISA(conjugate_gradient, conjugate_gradient_body)
-
-// The same for `n` rows at a time, by turns over blocks of Y: the entries of long rows do not stay in the cache from one
-// step to the next, but a block does from one row to the next. A row's sums have the order of conjugate_gradient. `next`
-// has room for n elements, `work` for n times 4 width + 1 and 2 PART more.
-constexpr std::ptrdiff_t SWEEP_BYTES = 1 << 19; // of Y in a block
-constexpr std::ptrdiff_t PART = 1024;           // entries of a row whose weights are kept together
-
-template <class Set, class T, class V>
-ALWAYS_INLINE void sweep_body(Fixed<T> fixed, const std::int64_t *indptr, const std::int32_t *indices, const V *values,
-                              float alpha, int policy, const std::int64_t *rows, std::ptrdiff_t n, const T *ridge,
-                              int steps, T *X, std::int64_t *next, T *work) {
-    T *weight = work, *rhs = weight + PART, *searches = rhs + PART;
-    const std::ptrdiff_t height = fixed.Y.size / fixed.factors;
-    const std::ptrdiff_t block = SWEEP_BYTES / (fixed.factors * std::ptrdiff_t(sizeof(T))) + 1;
-    for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
-        for (int pass = 0; pass <= steps; ++pass) {
-            for (std::ptrdiff_t i = 0; i < n; ++i) {
-                Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
-                next[i] = indptr[rows[i]];
-                if (pass == 0)
-                    search.begin(fixed, ridge[rows[i]], X + rows[i] * fixed.factors);
-                else if (search.done())
-                    next[i] = indptr[rows[i] + 1];
-                else
-                    apply_gram<Set>(fixed, ridge[rows[i]], search.p, search.Ap, 0, fixed.width);
-            }
-            for (std::ptrdiff_t first = 0; first < height; first += block) {
-                // Where ids do not ascend, the last block takes what is left.
-                const std::ptrdiff_t last = first + block < height ? first + block : INT32_MAX;
-                fixed.prefetch(first, std::min(last, height));
-                for (std::ptrdiff_t i = 0; i < n; ++i) {
-                    Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
-                    const std::int64_t end = indptr[rows[i] + 1];
-                    while (next[i] < end && indices[next[i]] < last) {
-                        std::int64_t stop = next[i];
-                        while (stop < end && indices[stop] < last && stop - next[i] < PART) stop += GROUP;
-                        stop = std::min(stop, end);
-                        entries(values + next[i], stop - next[i], alpha, policy, weight, rhs);
-                        const Row<T> part = {indices + next[i], weight, rhs, stop - next[i], 0};
-                        Stream fetched = {part.ids, part.ids, false};
-                        if (pass == 0)
-                            add_entries<Set, F, true>(fixed, part, fetched, search.z, search.Ap);
-                        else
-                            add_entries<Set, F, false>(fixed, part, fetched, search.p, search.Ap);
-                        next[i] = stop;
-                    }
-                }
-            }
-            for (std::ptrdiff_t i = 0; i < n; ++i) {
-                Search<Set, T> search(searches + i * (4 * fixed.width + 1), fixed.width);
-                if (pass == 0)
-                    search.turn_to_residual(fixed.width);
-                else if (!search.done())
-                    search.step(fixed.width);
-            }
-        }
-        for (std::ptrdiff_t i = 0; i < n; ++i)
-            std::copy_n(searches + i * (4 * fixed.width + 1), fixed.factors, X + rows[i] * fixed.factors);
-    });
-}
-FOR_BEST_ISA(sweep, sweep_body)
 
 // A tile of out += SIGN L^T R: Set::tile_rows columns of L and two vectors of columns of R, both of n rows. Rows of L and
 // R lie `stride` elements apart, those of `out` `out_stride`.
@@ -424,13 +361,13 @@ ALWAYS_INLINE bool block_descent_body(Fixed<T> fixed, Row<T> row, std::ptrdiff_t
     using V = Vec<Set, T>;
     const std::ptrdiff_t width = fixed.width;
     T *RESTRICT z = work, *RESTRICT Az = z + width, *RESTRICT change = Az + width, *RESTRICT missing = change + width;
-    T *RESTRICT system = missing + grouped(row.n), s[GROUP];
+    T *RESTRICT system = missing + padded(row.n), s[GROUP];
     const T *y[GROUP];
     std::fill(std::copy_n(x, fixed.factors, z), z + width, T(0));
     std::fill_n(change, width, T(0));
     for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
         for (std::ptrdiff_t e = k + Stream::AHEAD; e < std::min(k + Stream::AHEAD + GROUP, row.n); ++e)
-            fixed.prefetch(row.ids[e], std::ptrdiff_t(row.ids[e]) + 1);
+            fixed.prefetch(row.ids[e]);
         group(fixed, row, k, y);
         products<Set>(y, z, 0, width, s);
         for (int e = 0; e < GROUP; ++e) missing[k + e] = row.rhs[k + e] - row.weight[k + e] * s[e];

@@ -3,14 +3,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-GROUP: Final[int]
 WIDTH: Final[int]
 EXACT_WIDTH: Final[int]
 BLOCK: Final[int]
 GRAM_TILE: Final[int]
-LONG_BYTES: Final[int]
-SWEEP_BYTES: Final[int]
-PART: Final[int]
 
 def least_squares(
     indptr: NDArray[np.int64],
@@ -26,29 +22,9 @@ def least_squares(
     policy: int,
     cg_steps: int,
     block_size: int,
-    longest: int,
     chunks: NDArray[np.int64],
     scratch: NDArray[Any],
     failed: NDArray[np.int64],
-    num_threads: int,
-) -> None: ...
-def sweep_rows(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    values: NDArray[Any],
-    X: NDArray[Any],
-    Y: NDArray[Any],
-    last: NDArray[Any],
-    first_of_last: int,
-    gram: NDArray[Any],
-    diag: NDArray[Any],
-    alpha: float,
-    policy: int,
-    cg_steps: int,
-    rows: NDArray[np.int64],
-    chunks: NDArray[np.int64],
-    next: NDArray[np.int64],
-    scratch: NDArray[Any],
     num_threads: int,
 ) -> None: ...
 def row_errors(

@@ -28,26 +28,16 @@ cdef extern from "_als.h" nogil:
         const int32_t *end
     void entries[T, V](const V *values, Py_ssize_t n, float alpha, int policy, T *weight, T *rhs)
     void conjugate_gradient[T](Fixed[T] fixed, Row[T] row, Stream *stream, int steps, T *x, T *work)
-    void sweep[T](
-        Fixed[T] fixed, const int64_t *indptr, const int32_t *indices, const float *values, float alpha, int policy,
-        const int64_t *rows, Py_ssize_t n, const T *ridge, int steps, T *X, int64_t *next, T *work
-    )
-    void sweep[T](
-        Fixed[T] fixed, const int64_t *indptr, const int32_t *indices, const double *values, float alpha, int policy,
-        const int64_t *rows, Py_ssize_t n, const T *ridge, int steps, T *X, int64_t *next, T *work
-    )
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
     bint block_descent[T](Fixed[T] fixed, Row[T] row, Py_ssize_t size, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x, T *work)
-    Py_ssize_t grouped(Py_ssize_t n)
-    Py_ssize_t _GROUP "GROUP", _WIDTH "WIDTH", _EXACT_WIDTH "EXACT_WIDTH", _BLOCK "BLOCK", _GRAM_TILE "GRAM_TILE"
-    Py_ssize_t _LONG_BYTES "LONG_BYTES", _SWEEP_BYTES "SWEEP_BYTES", _PART "PART"
+    Py_ssize_t padded(Py_ssize_t n)
+    Py_ssize_t _WIDTH "WIDTH", _EXACT_WIDTH "EXACT_WIDTH", _BLOCK "BLOCK", _GRAM_TILE "GRAM_TILE"
     void gram_block[T](
         Span[const T] Y, Py_ssize_t rows, Py_ssize_t factors, Py_ssize_t width, double *out, double *work
     )
 
-GROUP, WIDTH, EXACT_WIDTH, BLOCK, GRAM_TILE = _GROUP, _WIDTH, _EXACT_WIDTH, _BLOCK, _GRAM_TILE
-LONG_BYTES, SWEEP_BYTES, PART = _LONG_BYTES, _SWEEP_BYTES, _PART
+WIDTH, EXACT_WIDTH, BLOCK, GRAM_TILE = _WIDTH, _EXACT_WIDTH, _BLOCK, _GRAM_TILE
 
 ctypedef fused value:
     float
@@ -68,49 +58,19 @@ def least_squares(
     int policy,
     Py_ssize_t cg_steps,
     Py_ssize_t block_size,
-    int64_t longest,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
-    floating[:, ::1] scratch,  # a row per thread: 2 * longest row, in groups, and what the solver needs
+    floating[:, ::1] scratch,  # a row per thread: 2 * longest row, padded, and what the solver needs
     int64_t[::1] failed,  # OUT: per chunk, the first row whose matrix is not positive definite, or -1
     int num_threads,
 ):
-    """Solve the rows of ``X`` in ``chunks`` but for those with more than ``longest`` entries, in parallel over chunks;
-    where ``cg_steps`` is negative exactly, or ``block_size`` factors at a time if that is less than all."""
+    """Solve the rows of ``X`` in ``chunks``, in parallel over chunks; where ``cg_steps`` is negative exactly, or
+    ``block_size`` factors at a time if that is less than all."""
     cdef Py_ssize_t c
     cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
         failed[c] = _solve_chunk(
-            indptr, indices, values, X, fixed, diag, alpha, policy, cg_steps, block_size, longest,
+            indptr, indices, values, X, fixed, diag, alpha, policy, cg_steps, block_size,
             chunks[c], chunks[c + 1], scratch[threadid()],
-        )
-
-
-def sweep_rows(
-    const int64_t[::1] indptr,  # IN; what has the names of arguments of ``least_squares`` is the same
-    const int32_t[::1] indices,  # IN
-    const value[::1] values,  # IN
-    floating[:, ::1] X,  # IN/OUT
-    const floating[:, ::1] Y,  # IN
-    const floating[::1] last,  # IN
-    Py_ssize_t first_of_last,
-    const floating[:, ::1] gram,  # IN
-    const floating[::1] diag,  # IN
-    float alpha,
-    int policy,
-    Py_ssize_t cg_steps,
-    const int64_t[::1] rows,  # IN: the rows to solve, none of them empty
-    const int64_t[::1] chunks,  # IN: chunk c is the rows at chunks[c] .. chunks[c + 1] - 1
-    int64_t[::1] next,  # scratch: an element per row to solve
-    floating[:, ::1] scratch,  # a row per thread: (4 width + 1) * rows of the longest chunk + 2 PART
-    int num_threads,
-):
-    """Solve ``rows`` by conjugate gradient, those of a chunk by turns, in parallel over chunks."""
-    cdef Py_ssize_t c
-    cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
-    for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
-        sweep(
-            fixed, &indptr[0], &indices[0], &values[0], alpha, policy, &rows[chunks[c]], chunks[c + 1] - chunks[c],
-            &diag[0], <int> cg_steps, &X[0, 0], &next[chunks[c]], &scratch[threadid(), 0],
         )
 
 
@@ -131,7 +91,7 @@ cdef Fixed[floating] _fixed(
 cdef int64_t _solve_chunk(
     const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
     Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, Py_ssize_t cg_steps,
-    Py_ssize_t block_size, int64_t longest, int64_t start, int64_t stop, floating[::1] scratch,
+    Py_ssize_t block_size, int64_t start, int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
     cdef int64_t u, j, failed = -1
     cdef bint solved
@@ -141,11 +101,9 @@ cdef int64_t _solve_chunk(
     stream.next = &indices[0] + indptr[start]
     stream.end = &indices[0] + indptr[stop]
     for u in range(start, stop):
-        if indptr[u + 1] - indptr[u] > longest:
-            continue
         row = _row(indptr, indices, values, alpha, policy, u, scratch)
         row.ridge = diag[u]
-        work = &scratch[2 * grouped(row.n)]
+        work = &scratch[2 * padded(row.n)]
         if row.n == 0:
             for j in range(fixed.factors):
                 X[u, j] = 0
@@ -171,8 +129,8 @@ cdef Row[floating] _row(
     row.n = indptr[u + 1] - first
     row.ids = &indices[0] + first
     row.weight = &scratch[0]
-    row.rhs = &scratch[grouped(row.n)]
-    entries(&values[0] + first, row.n, alpha, policy, &scratch[0], &scratch[grouped(row.n)])
+    row.rhs = &scratch[padded(row.n)]
+    entries(&values[0] + first, row.n, alpha, policy, &scratch[0], &scratch[padded(row.n)])
     return row
 
 
@@ -188,7 +146,7 @@ def row_errors(
     float alpha,
     int policy,
     const int64_t[::1] chunks,  # IN
-    floating[:, ::1] scratch,  # a row per thread: 2 * longest row, in groups, and width
+    floating[:, ::1] scratch,  # a row per thread: 2 * longest row, padded, and width
     double[::1] errors,  # OUT: per row
     int num_threads,
 ):
@@ -215,7 +173,7 @@ cdef void _chunk_errors(
     cdef Row[floating] row
     for u in range(start, stop):
         row = _row(indptr, indices, values, alpha, policy, u, scratch)
-        errors[u] = row_error(fixed, row, &X[u, 0], &scratch[2 * grouped(row.n)])
+        errors[u] = row_error(fixed, row, &X[u, 0], &scratch[2 * padded(row.n)])
 
 
 def gram(

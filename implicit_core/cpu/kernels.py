@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core import _arrays
-from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
+from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, CACHE_LINE, NO_SCORE, aligned, found_only
 from implicit_core._arrays import as_factors as as_factors  # what follows the definitions do well enough
 from implicit_core._arrays import check_room as check_room
 from implicit_core._arrays import is_array as is_array
@@ -30,14 +30,11 @@ from implicit_core.utils import ModelFitError
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
 THREAD_WORK = 2**21  #: multiplications that are worth another thread
 PIECE_FLOP = 2e9  #: work of a call of a kernel: well under a second, so that Ctrl-C and progress get their turn
-SWEEP_FLOP = 8e9  #: the same for long rows, of which more come together
-MEETINGS = 2  #: of a chunk of long rows with a row of Y, from which on they are solved together
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
-CACHE_LINE = 64  #: bytes
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
@@ -74,7 +71,7 @@ def _round_up(n: int, unit: int) -> int:
 
 def _entries_space(counts: Counts, start: int, stop: int, arrays: int = 2) -> int:
     """Elements that weights and right-hand sides of the longest of these rows take, and more arrays of that length."""
-    return arrays * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.GROUP)
+    return arrays * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.WIDTH)
 
 
 def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
@@ -83,25 +80,6 @@ def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
     last = np.zeros((len(Y) - first) * Y.shape[1] + width, dtype=Y.dtype)
     last[: (len(Y) - first) * Y.shape[1]] = Y[first:].ravel()
     return Y, last, first
-
-
-def _sweeps(
-    counts: Counts, start: int, stop: int, Y: Factors, entry_flop: float, threads: int
-) -> tuple[int, NDArray[np.int64], list[NDArray[np.int64]]]:
-    """How many entries a row to solve alone has at most, the longer rows, and the chunks of these for each call.
-
-    A chunk reads Y once per step rather than once per entry, which pays where its rows meet those of Y several times.
-    """
-    longest = max(_als.LONG_BYTES * len(Y) // Y.nbytes, _als.GROUP * Y.nbytes // _als.SWEEP_BYTES)
-    lengths = np.diff(counts.indptr[start : stop + 1])
-    long = np.flatnonzero(lengths > longest)
-    stored = np.concatenate([[0], np.cumsum(lengths[long])])
-    calls = int(entry_flop * stored[-1] / SWEEP_FLOP) + 1
-    chunks = min(int(stored[-1] / (calls * MEETINGS * len(Y))), CHUNKS_PER_THREAD * threads) // threads * threads
-    if chunks == 0:
-        return int(lengths.max()), long[:0], []
-    bounds = split_rows(stored, slice(None), 0, calls * chunks)
-    return longest, start + long, [bounds[c : c + chunks + 1] for c in range(0, len(bounds) - 1, chunks)]
 
 
 def least_squares(
@@ -125,7 +103,7 @@ def least_squares(
     factors, steps = X.shape[1], -1 if cg_steps is None else cg_steps
     threads = _useful_threads(num_threads, (stored + (stop - start) * factors) * factors)
     width = _round_up(factors, _als.WIDTH)
-    padded = np.zeros((factors, width), dtype=X.dtype)
+    padded = zeros(factors, width, X.dtype)
     padded[:, :factors] = gram
     Y = np.ascontiguousarray(Y, dtype=X.dtype)
     diag = np.ascontiguousarray(diag, dtype=X.dtype)
@@ -136,23 +114,18 @@ def least_squares(
         entry_flop, row_flop = factors * (block + 6), factors * (block * block + 6 * factors) / 3
         square = _round_up(block, _als.EXACT_WIDTH)
         row_space = (square + 2 * _als.BLOCK + 2) * square + 3 * width
-        longest = stored
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
         row_flop = entry_flop * factors / 2
         row_space = 4 * width + 1
-        longest, long, calls = _sweeps(counts, start, stop, Y, entry_flop, threads)
-        for chunks in calls:
-            scratch = np.empty((threads, row_space * int(np.diff(chunks).max()) + 2 * _als.PART), dtype=X.dtype)
-            _als.sweep_rows(*system, long, chunks, np.empty_like(long), scratch, threads)
     flop = entry_flop * stored + row_flop * (stop - start)
     pieces = split_rows(counts.indptr, rows, factors / 2, int(flop / PIECE_FLOP) + 1)
     for piece in starmap(slice, pairwise(pieces.tolist())):
         chunks = split_rows(counts.indptr, piece, factors / 2, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
         entries_space = _entries_space(counts, piece.start, piece.stop, 2 if block == factors else 3)
-        scratch = np.empty((threads, entries_space + row_space), dtype=X.dtype)
-        _als.least_squares(*system, block, longest, chunks, scratch, failed, threads)
+        scratch = aligned((threads, _round_up(entries_space + row_space, _als.WIDTH)), X.dtype)
+        _als.least_squares(*system, block, chunks, scratch, failed, threads)
         if (failed >= 0).any():
             raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
 
@@ -212,7 +185,7 @@ def _pack(items: Factors, ids: Ids, cosine: bool, num_threads: int) -> Index:
         ids = ids[np.argsort(-squares[ids], kind="stable")]
     lanes = _topk.PANEL_BYTES // items.itemsize
     panels = -(-len(ids) // lanes)
-    packed = np.empty((panels, items.shape[1], lanes), dtype=items.dtype)
+    packed = aligned((panels, items.shape[1], lanes), items.dtype)
     norms = np.empty(panels * lanes)
     _topk.pack_candidates(items, ids, packed, norms, _useful_threads(num_threads, items.shape[1] * len(ids)))
     if not cosine:
@@ -261,7 +234,7 @@ def topk(
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
         np.empty((threads, block * _topk.BEST_BYTES), dtype=np.int8),
-        np.empty((threads, index.factors.shape[1] * lanes), dtype=dtype),
+        aligned((threads, index.factors.shape[1] * lanes), dtype),
         threads,
     )
     if parts > 1:
@@ -366,11 +339,7 @@ def lmf_step(
 
 def _pad_rows(Y: Factors) -> Factors:
     """``Y`` with zeros after each row, so that rows fill whole cache lines."""
-    rows, line = len(Y), CACHE_LINE // Y.itemsize
-    width = _round_up(Y.shape[1], line)
-    memory = np.empty((rows + 1) * width, dtype=Y.dtype)
-    first = -memory.ctypes.data % CACHE_LINE // Y.itemsize
-    padded = memory[first : first + rows * width].reshape(rows, width)
+    padded = aligned((len(Y), _round_up(Y.shape[1], CACHE_LINE // Y.itemsize)), Y.dtype)
     padded[:, : Y.shape[1]], padded[:, Y.shape[1] :] = Y, 0
     return padded
 

@@ -38,13 +38,15 @@ template <class T> struct Fixed {
     std::ptrdiff_t width;
 
     const T *row(std::ptrdiff_t i) const {
-        return i < first_of_last ? Y.slice(i * factors, width) : last.slice((i - first_of_last) * factors, width);
+        return width == factors || i < first_of_last ? Y.slice(i * factors, width)
+                                                     : last.slice((i - first_of_last) * factors, width);
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
     // Always inline: to GCC a function that only prefetches does nothing, and it drops calls of it.
     ALWAYS_INLINE void prefetch(std::ptrdiff_t i) const {
-        for (std::ptrdiff_t j = i * factors; j < (i + 1) * factors; j += 64 / sizeof(T))
-            __builtin_prefetch(Y.data + j, 0, 2);
+        const T *y = Y.data + i * factors;
+#pragma GCC unroll 8
+        for (std::ptrdiff_t j = 0; j < factors; j += 64 / sizeof(T)) __builtin_prefetch(y + j, 0, 2);
     }
 };
 
@@ -78,8 +80,11 @@ template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::p
     V sum = {};
     for (std::ptrdiff_t j = 0; j < width; j += V::LANES) sum = sum + V::load(a + j) * V::load(b + j);
     constexpr int n = V::LANES < 4 ? V::LANES : 4;
-    double totals[n] = {};
-    for (int l = 0; l < V::LANES; ++l) totals[l % n] += sum.lanes[l];
+    using Wide = typename VectorOf<double, n * sizeof(double)>::type;
+    typename VectorOf<T, n * sizeof(T)>::type parts[V::LANES / n];
+    __builtin_memcpy(parts, &sum.lanes, Set::bytes);
+    Wide totals = {};
+    for (const auto &part : parts) totals += __builtin_convertvector(part, Wide);
     return n < 4 ? T(totals[0] + totals[1]) : T((totals[0] + totals[1]) + (totals[n - 2] + totals[n - 1]));
 }
 

@@ -67,13 +67,22 @@ struct Stream {
 
     static constexpr std::ptrdiff_t BYTES = 1 << 16; // of Y ahead of the row being solved
     static constexpr std::ptrdiff_t PACE = GROUP;    // entries to ask for while a group is worked on
-    static constexpr std::ptrdiff_t KEPT = 1 << 18;  // bytes of Y that stay in the cache from one pass to the next
     static constexpr std::ptrdiff_t AHEAD = 24;      // entries between asking and use in a row that does not stay
 
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
         for (; next < stop; ++next) fixed.prefetch(*next);
     }
 };
+
+// How many rows of Y stay in the cache from one pass to the next.
+constexpr std::ptrdiff_t CACHED = 1 << 18; // bytes
+template <class T> std::ptrdiff_t in_cache(const Fixed<T> &fixed) { return CACHED / (fixed.width * sizeof(T)); }
+
+// How many rows are solved together: G, which all read, must otherwise come from beyond the first cache in every step.
+constexpr int TOGETHER = 4;
+template <class T> ALWAYS_INLINE int together(const Fixed<T> &fixed) {
+    return fixed.factors * fixed.width * std::ptrdiff_t(sizeof(T)) > 1 << 14 ? TOGETHER : 1;
+}
 
 template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
     using V = Vec<Set, T>;
@@ -88,23 +97,26 @@ template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::p
     return n < 4 ? T(totals[0] + totals[1]) : T((totals[0] + totals[1]) + (totals[n - 2] + totals[n - 1]));
 }
 
-// N vectors of out = (G + ridge I) v from column j on.
-template <class Set, int N, class T>
-ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t j) {
+// N vectors of each out[m] = (G + ridge[m] I) v[m] from column j on.
+template <class Set, int M, int N, class T>
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *const *v, T *const *out,
+                              std::ptrdiff_t j) {
     using V = Vec<Set, T>;
-    V even[N] = {}, odd[N] = {};
+    V even[M][N] = {}, odd[M][N] = {};
     std::ptrdiff_t i = 0;
     for (; i + 2 <= fixed.factors; i += 2) {
         const T *g0 = fixed.gram_row(i) + j, *g1 = fixed.gram_row(i + 1) + j;
-        for (int b = 0; b < N; ++b) even[b] = even[b] + v[i] * V::load(g0 + b * V::LANES);
-        for (int b = 0; b < N; ++b) odd[b] = odd[b] + v[i + 1] * V::load(g1 + b * V::LANES);
+        for (int m = 0; m < M; ++m) {
+            for (int b = 0; b < N; ++b) even[m][b] = even[m][b] + v[m][i] * V::load(g0 + b * V::LANES);
+            for (int b = 0; b < N; ++b) odd[m][b] = odd[m][b] + v[m][i + 1] * V::load(g1 + b * V::LANES);
+        }
     }
-    if (i < fixed.factors)
-        for (int b = 0; b < N; ++b) even[b] = even[b] + v[i] * V::load(fixed.gram_row(i) + j + b * V::LANES);
-    for (int b = 0; b < N; ++b) {
-        const std::ptrdiff_t column = j + b * V::LANES;
-        (even[b] + odd[b] + ridge * V::load(v + column)).store(out + column);
-    }
+    for (int m = 0; m < M; ++m)
+        for (int b = 0; b < N; ++b) {
+            const std::ptrdiff_t column = j + b * V::LANES;
+            if (i < fixed.factors) even[m][b] = even[m][b] + v[m][i] * V::load(fixed.gram_row(i) + column);
+            (even[m][b] + odd[m][b] + ridge[m] * V::load(v[m] + column)).store(out[m] + column);
+        }
 }
 
 // out = (G + ridge I) v, in the columns from `start` to `stop`.
@@ -113,9 +125,23 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out
                               std::ptrdiff_t stop) {
     constexpr std::ptrdiff_t lanes = Vec<Set, T>::LANES;
     std::ptrdiff_t j = start;
-    for (; j + 4 * lanes <= stop; j += 4 * lanes) apply_gram<Set, 4>(fixed, ridge, v, out, j);
-    for (; j + 2 * lanes <= stop; j += 2 * lanes) apply_gram<Set, 2>(fixed, ridge, v, out, j);
-    for (; j < stop; j += lanes) apply_gram<Set, 1>(fixed, ridge, v, out, j);
+    for (; j + 4 * lanes <= stop; j += 4 * lanes) apply_gram<Set, 1, 4>(fixed, &ridge, &v, &out, j);
+    for (; j + 2 * lanes <= stop; j += 2 * lanes) apply_gram<Set, 1, 2>(fixed, &ridge, &v, &out, j);
+    for (; j < stop; j += lanes) apply_gram<Set, 1, 1>(fixed, &ridge, &v, &out, j);
+}
+
+// The same for `n` vectors, all columns. G is read once for TOGETHER of them.
+template <class Set, class T>
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *const *v, T *const *out, int n) {
+    constexpr std::ptrdiff_t lanes = Vec<Set, T>::LANES;
+    constexpr int most = Set::tile_rows > 4 ? 2 : 1; // vectors of a column of G that leave room for those of `out`
+    if (n < TOGETHER) {
+        for (int m = 0; m < n; ++m) apply_gram<Set>(fixed, ridge[m], v[m], out[m], 0, fixed.width);
+        return;
+    }
+    std::ptrdiff_t j = 0;
+    for (; j + most * lanes <= fixed.width; j += most * lanes) apply_gram<Set, TOGETHER, most>(fixed, ridge, v, out, j);
+    for (; j < fixed.width; j += lanes) apply_gram<Set, TOGETHER, 1>(fixed, ridge, v, out, j);
 }
 
 // The rows of Y of the group of entries from k on; beyond the last entry, its row again.
@@ -173,18 +199,19 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     stream = ahead;
 }
 
-// What conjugate gradient keeps of a row, in 4 width + 1 elements.
+// What conjugate gradient keeps of a row, in SEARCH width elements.
+constexpr std::ptrdiff_t SEARCH = 5;
+
 template <class Set, class T> struct Search {
     using V = Vec<Set, T>;
     static constexpr double TINY = 1e-20;
     T *z, *r, *p, *Ap, &rsold;
 
-    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width)
-        : z(work), r(z + width), p(r + width), Ap(p + width), rsold(Ap[width]) {}
+    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width, int i)
+        : z(work + i * SEARCH * width), r(z + width), p(r + width), Ap(p + width), rsold(Ap[width]) {}
 
-    ALWAYS_INLINE void begin(const Fixed<T> &fixed, T ridge, const T *x) {
+    ALWAYS_INLINE void begin(const Fixed<T> &fixed, const T *x) {
         std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
-        apply_gram<Set>(fixed, ridge, z, Ap, 0, fixed.width);
     }
     // Once Ap = A z - b.
     ALWAYS_INLINE void turn_to_residual(std::ptrdiff_t width) {
@@ -226,23 +253,42 @@ template <class Set, class T, class Body> ALWAYS_INLINE void for_width(Fixed<T> 
         body(std::integral_constant<int, 0>(), fixed);
 }
 
-// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds 4 width + 1
-// elements.
+// `steps` steps of conjugate gradient from the current x of `count` rows, at most `together` (Takacs, Pilaszy & Tikk 2011).
+// `work` holds SEARCH width elements for each.
 template <class Set, class T>
-ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x, T *work) {
+ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, int count, Stream *stream, int steps,
+                                           T *const *x, T *work) {
     for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
-        Search<Set, T> search(work, fixed.width);
-        stream->next = std::max(stream->next, row.ids + row.n);
-        stream->again = row.n * fixed.width * std::ptrdiff_t(sizeof(T)) > Stream::KEPT;
-        search.begin(fixed, row.ridge, x);
-        add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
-        search.turn_to_residual(fixed.width);
-        for (int step = 0; step < steps && !search.done(); ++step) {
-            apply_gram<Set>(fixed, row.ridge, search.p, search.Ap, 0, fixed.width);
-            add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
-            search.step(fixed.width);
+        const int n = together(fixed) == 1 ? 1 : count; // known when this is compiled, where it is 1 for a known width
+        T ridge[TOGETHER], *z[TOGETHER], *p[TOGETHER], *Ap[TOGETHER];
+        for (int i = 0; i < n; ++i) {
+            Search<Set, T> search(work, fixed.width, i);
+            ridge[i] = rows[i].ridge;
+            z[i] = search.z;
+            p[i] = search.p;
+            Ap[i] = search.Ap;
+            search.begin(fixed, x[i]);
         }
-        std::copy_n(search.z, fixed.factors, x);
+        stream->next = std::max(stream->next, rows[n - 1].ids + rows[n - 1].n);
+        stream->again = rows[0].n > in_cache(fixed);
+        int left = n;
+        for (int pass = 0; pass <= steps && left > 0; ++pass) {
+            apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, n);
+            left = n;
+            for (int i = 0; i < n; ++i) {
+                Search<Set, T> search(work, fixed.width, i);
+                const Row<T> row = rows[i];
+                if (pass == 0) {
+                    add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
+                    search.turn_to_residual(fixed.width);
+                } else if (!search.done()) {
+                    add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
+                    search.step(fixed.width);
+                }
+                left -= search.done();
+            }
+        }
+        for (int i = 0; i < n; ++i) std::copy_n(z[i], fixed.factors, x[i]);
     });
 }
 FOR_BEST_ISA(conjugate_gradient, conjugate_gradient_body)

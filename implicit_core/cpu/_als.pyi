@@ -7,6 +7,9 @@ WIDTH: Final[int]
 EXACT_WIDTH: Final[int]
 BLOCK: Final[int]
 GRAM_TILE: Final[int]
+TOGETHER: Final[int]
+SEARCH: Final[int]
+CACHED: Final[int]
 
 def least_squares(
     indptr: NDArray[np.int64],

@@ -27,7 +27,13 @@ cdef extern from "_als.h" nogil:
         const int32_t *next
         const int32_t *end
     void entries[T, V](const V *values, Py_ssize_t n, float alpha, int policy, T *weight, T *rhs)
-    void conjugate_gradient[T](Fixed[T] fixed, Row[T] row, Stream *stream, int steps, T *x, T *work)
+    void conjugate_gradient[T](
+        Fixed[T] fixed, const Row[T] *rows, int n, Stream *stream, int steps, T *const *x, T *work
+    )
+    Py_ssize_t in_cache[T](const Fixed[T] &fixed)
+    int together[T](const Fixed[T] &fixed)
+    enum: _TOGETHER "TOGETHER"
+    Py_ssize_t _SEARCH "SEARCH", _CACHED "CACHED"
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
     bint block_descent[T](Fixed[T] fixed, Row[T] row, Py_ssize_t size, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x, T *work)
@@ -38,6 +44,7 @@ cdef extern from "_als.h" nogil:
     )
 
 WIDTH, EXACT_WIDTH, BLOCK, GRAM_TILE = _WIDTH, _EXACT_WIDTH, _BLOCK, _GRAM_TILE
+TOGETHER, SEARCH, CACHED = _TOGETHER, _SEARCH, _CACHED
 
 ctypedef fused value:
     float
@@ -59,7 +66,7 @@ def least_squares(
     Py_ssize_t cg_steps,
     Py_ssize_t block_size,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
-    floating[:, ::1] scratch,  # a row per thread: 2 * longest row, padded, and what the solver needs
+    floating[:, ::1] scratch,  # a row per thread: what the solver needs, and the entries of the rows solved together
     int64_t[::1] failed,  # OUT: per chunk, the first row whose matrix is not positive definite, or -1
     int num_threads,
 ):
@@ -68,10 +75,17 @@ def least_squares(
     cdef Py_ssize_t c
     cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
-        failed[c] = _solve_chunk(
-            indptr, indices, values, X, fixed, diag, alpha, policy, cg_steps, block_size,
-            chunks[c], chunks[c + 1], scratch[threadid()],
-        )
+        if cg_steps >= 0:
+            _search_chunk(
+                indptr, indices, values, X, fixed, diag, alpha, policy, <int> cg_steps,
+                chunks[c], chunks[c + 1], scratch[threadid()],
+            )
+            failed[c] = -1
+        else:
+            failed[c] = _solve_chunk(
+                indptr, indices, values, X, fixed, diag, alpha, policy, block_size,
+                chunks[c], chunks[c + 1], scratch[threadid()],
+            )
 
 
 cdef Fixed[floating] _fixed(
@@ -88,18 +102,54 @@ cdef Fixed[floating] _fixed(
     return fixed
 
 
+cdef void _search_chunk(
+    const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
+    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps, int64_t start,
+    int64_t stop, floating[::1] scratch,
+) noexcept nogil:
+    """Conjugate gradient for rows of which so many come together as stay in the cache, or for one."""
+    cdef int n
+    cdef int most = together(fixed)
+    cdef int64_t u = start, j, stored, room
+    cdef Py_ssize_t free
+    cdef Row[floating] rows[_TOGETHER]
+    cdef floating *x[_TOGETHER]
+    cdef Stream stream
+    stream.next = &indices[0] + indptr[start]
+    stream.end = &indices[0] + indptr[stop]
+    while u < stop:
+        n = 0
+        room = in_cache(fixed)
+        free = _TOGETHER * _SEARCH * fixed.width
+        while u < stop and n < most:
+            stored = indptr[u + 1] - indptr[u]
+            if n > 0 and stored > room:
+                break
+            if stored == 0:
+                for j in range(fixed.factors):
+                    X[u, j] = 0
+            else:
+                rows[n] = _row(indptr, indices, values, alpha, policy, u, scratch[free:])
+                rows[n].ridge = diag[u]
+                x[n] = &X[u, 0]
+                free += 2 * padded(stored)
+                room -= stored
+                n += 1
+            u += 1
+        if n > 0:
+            conjugate_gradient(fixed, <const Row[floating] *> rows, n, &stream, cg_steps, <floating *const *> x, &scratch[0])
+
+
 cdef int64_t _solve_chunk(
     const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
-    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, Py_ssize_t cg_steps,
-    Py_ssize_t block_size, int64_t start, int64_t stop, floating[::1] scratch,
+    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, Py_ssize_t block_size, int64_t start,
+    int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
+    """The exact solutions; the first row whose matrix is not positive definite, or -1."""
     cdef int64_t u, j, failed = -1
     cdef bint solved
     cdef Row[floating] row
-    cdef Stream stream
     cdef floating *work
-    stream.next = &indices[0] + indptr[start]
-    stream.end = &indices[0] + indptr[stop]
     for u in range(start, stop):
         row = _row(indptr, indices, values, alpha, policy, u, scratch)
         row.ridge = diag[u]
@@ -107,8 +157,6 @@ cdef int64_t _solve_chunk(
         if row.n == 0:
             for j in range(fixed.factors):
                 X[u, j] = 0
-        elif cg_steps >= 0:
-            conjugate_gradient(fixed, row, &stream, <int> cg_steps, &X[u, 0], work)
         else:
             if block_size < fixed.factors:
                 solved = block_descent(fixed, row, block_size, &X[u, 0], work)

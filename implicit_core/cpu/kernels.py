@@ -117,7 +117,8 @@ def least_squares(
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
         row_flop = entry_flop * factors / 2
-        row_space = 4 * width + 1
+        together = _als.CACHED // (width * X.itemsize) + _als.TOGETHER * _als.WIDTH  # entries, padded
+        row_space = _als.TOGETHER * _als.SEARCH * width + 2 * together
     flop = entry_flop * stored + row_flop * (stop - start)
     pieces = split_rows(counts.indptr, rows, factors / 2, int(flop / PIECE_FLOP) + 1)
     for piece in starmap(slice, pairwise(pieces.tolist())):

@@ -101,7 +101,7 @@ def test_gram_takes_any_memory_order(dtype):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 128, 200])
+@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 100, 128, 200])
 def test_exact_solution_solves_the_system_of_each_row(kernels, dtype, policy, factors):
     counts = random_counts(30, 23, seed=factors, values="positive")
     X, Y = sides(30, 23, factors, dtype)
@@ -131,7 +131,7 @@ def test_what_lies_in_scratch_space_does_not_matter(dtype, factors, steps, monke
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 128, 200])
+@pytest.mark.parametrize("factors", [1, 4, 7, 16, 32, 35, 64, 100, 128, 200])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_conjugate_gradient_takes_the_textbook_steps(kernels, dtype, policy, factors, steps):
     counts = random_counts(30, 23, seed=factors, values="mixed" if not policy.observed else "positive")
@@ -218,6 +218,34 @@ def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, bloc
     whole = solved([slice(None)], 1)
     assert all(np.array_equal(solved([slice(None)], n), whole) for n in (2, 3, 8))
     assert np.array_equal(solved([slice(0, 1), slice(1, 77), slice(77, 200)], 2), whole)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("factors", [70, 100, 128, 200])
+def test_rows_that_are_solved_together_have_the_bits_of_those_solved_alone(dtype, policy, factors):
+    """Some are empty, some converge in the first step, some are longer than what stays in the cache or fill it in pairs."""
+    fit = _als.CACHED // (-(-factors // _als.WIDTH) * _als.WIDTH * np.dtype(dtype).itemsize)
+    lengths = np.array([3, 0, 7, 1, 12, fit + 1, 5, fit, 1, fit // 2, fit // 2 + 1, fit // 2, 0, 2, 40, 0])
+    rng = np.random.default_rng(4)
+    ids = np.concatenate([rng.permutation(2 * fit)[:n] for n in lengths]).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    values = rng.uniform(0.1, 4, len(ids))
+    values[indptr[2] : indptr[3]] = 0 if policy.observed else 1 / np.float32(policy.alpha)
+    counts = Counts(indptr, ids, values.astype(dtype), (len(lengths), 2 * fit))
+    X, Y = sides(len(lengths), 2 * fit, factors, dtype)
+    X[2] = 0 if policy.observed else X[2]
+    diag, gram = rng.uniform(0.1, 1, len(lengths)).astype(dtype), cpu_kernels.gram(Y)
+
+    def solved(steps: int, slices: list[slice], threads: int = 1) -> np.ndarray:
+        result = X.copy()
+        for rows in slices:
+            cpu_kernels.least_squares(counts, result, Y, gram, diag, policy, steps, rows, threads)
+        return result
+
+    for steps in (0, 1, 3):
+        alone = solved(steps, [slice(u, u + 1) for u in range(len(lengths))])
+        assert np.array_equal(solved(steps, [slice(None)]), alone)
+        assert np.array_equal(solved(steps, [slice(0, 4), slice(4, None)], 3), alone)
 
 
 @pytest.mark.parametrize("cg_steps", [None, 3])

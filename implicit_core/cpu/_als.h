@@ -10,7 +10,7 @@
 // CONFIDENCE (|c| - 1, max(c, 0)), for cells that count as 1 when nothing is stored, or OBSERVED (c, c).
 enum Policy { CONFIDENCE, OBSERVED };
 
-// Entries go in groups. `weight` and `rhs` have room for n rounded up to a multiple of WIDTH: what is beyond n counts for
+// Entries go in groups of at most GROUP. `weight` and `rhs` have room for n rounded up to a multiple of WIDTH: what is beyond n counts for
 // nothing, and what follows begins at a cache line if they do.
 constexpr std::ptrdiff_t GROUP = 4, WIDTH = 16;
 
@@ -46,7 +46,8 @@ template <class T> struct Fixed {
     ALWAYS_INLINE void prefetch(std::ptrdiff_t i) const {
         const T *y = Y.data + i * factors;
 #pragma GCC unroll 8
-        for (std::ptrdiff_t j = 0; j < factors; j += 64 / sizeof(T)) __builtin_prefetch(y + j, 0, 2);
+        for (std::ptrdiff_t j = 0; j < width; j += 64 / sizeof(T)) __builtin_prefetch(y + j, 0, 2);
+        if (width > factors) __builtin_prefetch(y + width - 1, 0, 2); // rows begin anywhere in a line
     }
 };
 
@@ -66,7 +67,6 @@ struct Stream {
     bool again;              // the row being solved does not stay in the cache: fetch it again in each pass
 
     static constexpr std::ptrdiff_t BYTES = 1 << 16; // of Y ahead of the row being solved
-    static constexpr std::ptrdiff_t PACE = GROUP;    // entries to ask for while a group is worked on
     static constexpr std::ptrdiff_t AHEAD = 24;      // entries between asking and use in a row that does not stay
 
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
@@ -145,20 +145,20 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *co
 }
 
 // The rows of Y of the group of entries from k on; beyond the last entry, its row again.
-template <class T>
-ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, const T *(&y)[GROUP]) {
-    for (int e = 0; e < GROUP; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
+template <int N, class T>
+ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, const T *(&y)[N]) {
+    for (int e = 0; e < N; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
 }
 
 // Their inner products with v in the columns from `start` to `stop`.
-template <class Set, class T>
-ALWAYS_INLINE void products(const T *const (&y)[GROUP], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
+template <class Set, int N, class T>
+ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
                             T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
     V lanes[GROUP] = {};
     for (std::ptrdiff_t j = start; j < stop; j += V::LANES) {
         const V vj = V::load(v + j);
-        for (int e = 0; e < GROUP; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
+        for (int e = 0; e < N; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
     }
     sum_lanes(lanes, sums);
 }
@@ -170,24 +170,25 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
                                T *RESTRICT out) {
     using V = Vec<Set, T>;
     const std::ptrdiff_t width = fixed.width;
+    constexpr int N = F > 4 * V::LANES ? GROUP / 2 : GROUP; // entries whose rows fit the registers
     V kept[F ? F / V::LANES : 1];
     for (int b = 0; b < F / V::LANES; ++b) kept[b] = V::load(out + b * V::LANES);
 
     Stream ahead = stream;
     const std::ptrdiff_t window = Stream::BYTES / (width * std::ptrdiff_t(sizeof(T)));
     const std::int32_t *const limit = row.ids + std::min(ahead.end - row.ids, row.n + window);
-    for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
+    for (std::ptrdiff_t k = 0; k < row.n; k += N) {
         if (ahead.again) ahead.next = row.ids + k + Stream::AHEAD;
-        ahead.fetch(fixed, std::min(limit, ahead.next + Stream::PACE));
+        ahead.fetch(fixed, std::min(limit, ahead.next + N));
 
-        const T *y[GROUP];
+        const T *y[N];
         group(fixed, row, k, y);
         T s[GROUP];
         products<Set>(y, v, 0, width, s);
-        for (int e = 0; e < GROUP; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
+        for (int e = 0; e < N; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
             V sum = F ? kept[j / V::LANES] : V::load(out + j);
-            for (int e = 0; e < GROUP; ++e) sum = sum + s[e] * V::load(y[e] + j);
+            for (int e = 0; e < N; ++e) sum = sum + s[e] * V::load(y[e] + j);
             if (F)
                 kept[j / V::LANES] = sum;
             else
@@ -236,19 +237,25 @@ template <class Set, class T> struct Search {
     }
 };
 
-// Calls body(F, fixed): F is the factors where these are among the common ones, or else 0.
+// Calls body(F, fixed): F is the width where the factors are among the common ones, or else 0.
 template <class Set, class T, class Body> ALWAYS_INLINE void for_width(Fixed<T> fixed, Body body) {
     constexpr int most = 8 * Vec<Set, T>::LANES; // so that half of the registers stay free
     const auto known = [&](auto width) __attribute__((always_inline)) {
-        fixed.factors = fixed.width = width;
+        fixed.width = width;
         body(width, fixed);
     };
+    const auto full = [&](auto width) __attribute__((always_inline)) {
+        fixed.factors = width;
+        known(width);
+    };
     if (fixed.factors == 32 && 32 <= most)
-        known(std::integral_constant<int, 32>());
+        full(std::integral_constant<int, 32>());
     else if (fixed.factors == 64 && 64 <= most)
-        known(std::integral_constant<int, 64>());
+        full(std::integral_constant<int, 64>());
     else if (fixed.factors == 128 && 128 <= most)
-        known(std::integral_constant<int, 128>());
+        full(std::integral_constant<int, 128>());
+    else if (fixed.width == 112 && 112 <= most) // 100 factors are the default
+        known(std::integral_constant<int, 112>());
     else
         body(std::integral_constant<int, 0>(), fixed);
 }

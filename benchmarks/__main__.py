@@ -84,9 +84,9 @@ def scaling() -> Iterator[tuple[Case, int]]:
 
 def losses(threads: int) -> Iterator[Report]:
     """Loss against time, to what 15 iterations of implicit reach."""
-    options = {"data": BIG, "factors": 64, "goal": 0.0}
-    goal = compare.run(Case("", "Fit", {**options, "iterations": 15}, libraries=("implicit",), repeat=14), threads)
-    options["goal"] = goal.quality["implicit"]["loss after 15"] * (1 + 1e-6)
+    data = {"data": BIG, "factors": 64}
+    fits = compare.run(Case("", "Fit", {**data, "iterations": 15}, libraries=("implicit",), repeat=14), threads)
+    options = data | {"goal": fits.quality["implicit"]["loss after 15"] * (1 + 1e-6)}
     for steps in (3, 2):
         wanted = {"implicit": 6.0}
         name = f"time to loss, {steps} steps"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._arrays import aligned
 from implicit_core._files import memory_of
 from implicit_core._kernels import Search
 from implicit_core._typing import Factors, Index
@@ -86,18 +87,21 @@ class Held:
         return index
 
     def _is_private(self) -> bool:
-        """Whether nobody but the model and this object can reach the array."""
+        """Whether nobody but the model and this object can reach the array, or the memory that it is a view of."""
         return (
-            type(self.array) is np.ndarray
-            and self.array.base is None
-            and self._references() == _PRIVATE
-            and weakref.getweakrefcount(self.array) == 0
+            all(type(array) is np.ndarray and weakref.getweakrefcount(array) == 0 for array in self._owners())
+            and all(array.base is None for array in self._owners()[1:])
+            and self._references() == _PRIVATE[len(self._owners())]
             and bool(getattr(sys, "_is_gil_enabled", lambda: True)())  # else a count may be out of date
         )
 
-    def _references(self) -> int:
-        return sys.getrefcount(self.array)
+    def _owners(self) -> list[Any]:
+        base = getattr(self.array, "base", None)
+        return [self.array] if base is None else [self.array, base]
+
+    def _references(self) -> list[int]:
+        return [sys.getrefcount(array) for array in self._owners()]
 
 
-_model = [np.zeros(0)]
-_PRIVATE = Held(_model[0], _model[0])._references()
+_own, _aligned = [np.zeros(0)], [aligned((1, 1), np.float32)]
+_PRIVATE = {1: Held(_own[0], _own[0])._references(), 2: Held(_aligned[0], _aligned[0])._references()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def tfidf_weight(X: Any) -> coo_matrix:
     X = _floats(X)
     if not (X.data >= 0).all():
         raise ValueError("tfidf_weight takes the square root of each value, so they must be at least 0")
-    return _weighted(X, np.sqrt(X.data))
+    return _weighted(X, lambda row, data: np.sqrt(data))
 
 
 def normalize(X: Any) -> coo_matrix:
@@ -93,9 +94,16 @@ def bm25_weight(X: Any, K1: float = 100, B: float = 0.8) -> coo_matrix:
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.bincount(X.row, X.data, minlength=X.shape[0])
         scale = K1 * (1 - B + B * lengths / (lengths.mean() or 1)) if len(lengths) else lengths
-        denominator = scale[X.row] + X.data
-        denominator[denominator == 0] = 1
-        return _weighted(X, X.data * (K1 + 1) / denominator)
+
+        def frequencies(row: NDArray[Any], data: NDArray[np.float64]) -> NDArray[np.float64]:
+            denominator = scale[row]
+            denominator += data
+            denominator[denominator == 0] = 1
+            saturated = data * (K1 + 1)
+            saturated /= denominator
+            return saturated
+
+        return _weighted(X, frequencies)
 
 
 def _floats(X: Any) -> coo_matrix:
@@ -106,18 +114,29 @@ def _floats(X: Any) -> coo_matrix:
     return coo_matrix((X.data.astype(np.float64), (X.row, X.col)), shape=X.shape)
 
 
-def _weighted(X: coo_matrix, frequencies: NDArray[np.float64]) -> coo_matrix:
-    """The matrix of frequencies · idf.
+def _weighted(
+    X: coo_matrix, frequencies: Callable[[NDArray[Any], NDArray[np.float64]], NDArray[np.float64]]
+) -> coo_matrix:
+    """The matrix of frequencies · idf; the frequencies of some entries follow from their rows and values.
 
     Raises
     ------
     ModelFitError
         A product is infinite or no number.
     """
-    X.data = frequencies * _idf(X)[X.col]
-    if not np.isfinite(X.data).all():
-        raise ModelFitError("X holds values whose weights are not finite; scale them down")
+    idf = _idf(X)
+    for part in _parts(X.nnz):
+        data = X.data[part]
+        data[:] = frequencies(X.row[part], data)
+        data *= idf[X.col[part]]
+        if not np.isfinite(data).all():
+            raise ModelFitError("X holds values whose weights are not finite; scale them down")
     return X
+
+
+def _parts(n: int) -> Iterator[slice]:
+    """Slices of n entries, so short that what is computed on the way stays in the cache."""
+    return (slice(start, start + 2**16) for start in range(0, n, 2**16))
 
 
 def _idf(X: coo_matrix) -> NDArray[np.float64]:
@@ -125,6 +144,8 @@ def _idf(X: coo_matrix) -> NDArray[np.float64]:
 
     It is the logarithm of a quotient, since a difference of logarithms would leave rounding noise where it must be 0.
     """
-    stored = np.bincount(X.col, minlength=X.shape[1])
+    stored = np.zeros(X.shape[1], dtype=np.int64)
+    for start in range(0, X.nnz, 2**20):
+        stored += np.bincount(X.col[start : start + 2**20], minlength=X.shape[1])
     idf: NDArray[np.float64] = np.log(max(X.shape[0], 1) / (1 + stored))
     return idf

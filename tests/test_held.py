@@ -153,6 +153,7 @@ WAYS = {
     "other array": lambda model: Kept(model, lambda model: setattr(model, "item_factors", -model.item_factors)),
     "own array": lambda model: Kept(given(model), lambda array: array.__imul__(-2)),
     "part of an own array": lambda model: Kept(part_given(model), lambda array: array.__imul__(-2)),
+    "memory of the array": lambda model: Kept(model.item_factors.base, lambda memory: memory.fill(0x40)),
     "dictionary": lambda model: Kept(vars(model), lambda names: names.update(item_factors=-names["item_factors"])),
     "fit": lambda model: Kept(model, lambda model: model.fit(MATRIX * 3, show_progress=False)),
     "items": lambda model: Kept(model, lambda model: model.partial_fit_items([4, 5], MATRIX.T.tocsr()[[7, 8]] * 9)),

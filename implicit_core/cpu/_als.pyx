@@ -107,7 +107,7 @@ cdef void _search_chunk(
     Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps, int64_t start,
     int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
-    """Conjugate gradient for rows of which so many come together as stay in the cache, or for one."""
+    """Conjugate gradient for as many rows together as stay in the cache, or for one."""
     cdef int n
     cdef int most = together(fixed)
     cdef int64_t u = start, j, stored, room
@@ -137,7 +137,9 @@ cdef void _search_chunk(
                 n += 1
             u += 1
         if n > 0:
-            conjugate_gradient(fixed, <const Row[floating] *> rows, n, &stream, cg_steps, <floating *const *> x, &scratch[0])
+            conjugate_gradient(
+                fixed, <const Row[floating] *> rows, n, &stream, cg_steps, <floating *const *> x, &scratch[0]
+            )
 
 
 cdef int64_t _solve_chunk(
@@ -157,13 +159,13 @@ cdef int64_t _solve_chunk(
         if row.n == 0:
             for j in range(fixed.factors):
                 X[u, j] = 0
+            continue
+        if block_size < fixed.factors:
+            solved = block_descent(fixed, row, block_size, &X[u, 0], work)
         else:
-            if block_size < fixed.factors:
-                solved = block_descent(fixed, row, block_size, &X[u, 0], work)
-            else:
-                solved = cholesky(fixed, row, &X[u, 0], work)
-            if not solved and failed < 0:
-                failed = u
+            solved = cholesky(fixed, row, &X[u, 0], work)
+        if not solved and failed < 0:
+            failed = u
     return failed
 
 

@@ -141,7 +141,8 @@ def run(case: Case, threads: int = 2) -> Report:
             with np.load(f"{folder}/{library}.npz") as file:
                 results[library] = dict(file)
             worker.end()
-    agreement = {library: agree(results[OURS], other) for library, other in results.items() if library != OURS}
+    peers = [library for library in results if library != OURS and OURS in results]
+    agreement = {library: agree(results[OURS], results[library]) for library in peers}
     curves = {library: result["curve"].tolist() for library, result in results.items() if "curve" in result}
     return Report(case, threads, samples, quality, agreement, curves)
 

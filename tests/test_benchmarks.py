@@ -91,3 +91,13 @@ def test_the_script_of_implicit_keeps_its_flags(run, matrix, tmp_path):
     assert list(speed["cg3"]) == [str(factors) for factors in range(32, 257, 32)]
     assert all(len(losses) == 10 and losses[-1] < losses[0] for losses in loss.values())
     assert all((tmp_path / f"als_{name}.png").exists() for name in ("speed", "accuracy")) == bool(graph)
+
+
+@pytest.mark.skipif("implicit" not in PEERS, reason="the loss to reach is that of implicit")
+def test_the_time_to_the_loss_of_implicit_has_a_curve_for_each_library(run, matrix):
+    code = (
+        "import sys, benchmarks.__main__ as suite; suite.BIG = sys.argv[1]; "
+        "print(*(f'{r.case.name}: {sorted(r.curves)}' for r in suite.losses(1)), sep='\\n')"
+    )
+    libraries = "['implicit', 'implicit_core']"
+    assert run("-c", code, matrix).splitlines() == [f"time to loss, {steps} steps: {libraries}" for steps in (3, 2)]

@@ -223,7 +223,7 @@ def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, bloc
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("factors", [70, 100, 128, 200])
 def test_rows_that_are_solved_together_have_the_bits_of_those_solved_alone(dtype, policy, factors):
-    """Some are empty, some converge in the first step, some are longer than what stays in the cache or fill it in pairs."""
+    """Some are empty, some converge at once, some are longer than what stays in the cache or fill it in pairs."""
     fit = _als.CACHED // (-(-factors // _als.WIDTH) * _als.WIDTH * np.dtype(dtype).itemsize)
     lengths = np.array([3, 0, 7, 1, 12, fit + 1, 5, fit, 1, fit // 2, fit // 2 + 1, fit // 2, 0, 2, 40, 0])
     rng = np.random.default_rng(4)

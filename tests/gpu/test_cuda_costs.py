@@ -38,7 +38,9 @@ MOST_REGISTERS = {
     "bpr_slots": 40,
     "bpr_apply": 64,
 }
-MORE_REGISTERS = {107: {"bpr_slots": 56, "bpr_apply": 72, "product": 80}}  # what the compiler takes for some architectures
+MORE_REGISTERS = {
+    107: {"bpr_slots": 56, "bpr_apply": 72, "product": 80}
+}  # what the compiler takes for some architectures
 
 
 def matrix_of_shapes():

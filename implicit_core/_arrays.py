@@ -5,17 +5,16 @@ They satisfy :class:`implicit_core._kernels.Kernels` and favour clarity over spe
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from implicit_core._checks import check_memory
+from implicit_core._memory import aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.utils import ModelFitError, one_blas_thread
 
-CACHE_LINE = 64  #: bytes
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
 BPR_DRAWS = 2**20  #: steps that are drawn and put in order together
 BPR_BLOCKS = 16  #: of users and of items, between which steps are shared out; a power of two
@@ -64,17 +63,6 @@ def writable(array: Any, dtype: DTypeLike) -> Factors:
     """Factors of a type as an array that a kernel may write: itself where that will do."""
     with np.errstate(over="ignore"):
         return np.require(array, dtype, ["C", "A", "W"])
-
-
-def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array at the start of a cache line.
-
-    Where its rows fill whole lines too, a kernel reads each line once; NumPy's own arrays start anywhere in a line.
-    """
-    dtype = np.dtype(dtype)
-    memory = np.empty(math.prod(shape) * dtype.itemsize + CACHE_LINE, dtype=np.uint8)
-    first = -memory.ctypes.data % CACHE_LINE
-    return memory[first : memory.size - CACHE_LINE + first].view(dtype).reshape(shape)
 
 
 def zeros(rows: int, width: int, dtype: DTypeLike) -> Factors:

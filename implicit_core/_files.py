@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_core._arrays import aligned
+from implicit_core._memory import aligned
 from implicit_core.utils import ModelLoadError, all_finite, check_random_state
 
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line

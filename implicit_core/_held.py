@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_core._arrays import aligned
 from implicit_core._files import memory_of
 from implicit_core._kernels import Search
+from implicit_core._memory import aligned
 from implicit_core._typing import Factors, Index
 from implicit_core.gpu._factors import shared
 

@@ -30,6 +30,7 @@ from implicit_core._checks import (
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._memory import aligned
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
@@ -447,7 +448,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         drawn = {}
         for side, shape in sides.items():
             if getattr(self, side) is None:
-                factors = _arrays.aligned(shape, np.promote_types(self.dtype, np.float32))
+                factors = aligned(shape, np.promote_types(self.dtype, np.float32))
                 draw(out=factors, dtype=factors.dtype.type)
                 with np.errstate(over="ignore"):
                     factors *= scale

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core import _arrays
-from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, CACHE_LINE, NO_SCORE, aligned, found_only
+from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
 from implicit_core._arrays import as_factors as as_factors  # what follows the definitions do well enough
 from implicit_core._arrays import check_room as check_room
 from implicit_core._arrays import is_array as is_array
@@ -23,6 +23,7 @@ from implicit_core._arrays import to_host as to_host
 from implicit_core._arrays import writable as writable
 from implicit_core._arrays import zeros as zeros
 from implicit_core._kernels import effective_threads, product_work, split_rows
+from implicit_core._memory import CACHE_LINE, aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk
 from implicit_core.utils import ModelFitError

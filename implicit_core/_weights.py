@@ -145,7 +145,8 @@ def _idf(X: coo_matrix) -> NDArray[np.float64]:
     It is the logarithm of a quotient, since a difference of logarithms would leave rounding noise where it must be 0.
     """
     stored = np.zeros(X.shape[1], dtype=np.int64)
-    for start in range(0, X.nnz, 2**20):
-        stored += np.bincount(X.col[start : start + 2**20], minlength=X.shape[1])
+    step = max(2**20, X.shape[1])  # no shorter than what each part adds up
+    for start in range(0, X.nnz, step):
+        stored += np.bincount(X.col[start : start + step], minlength=X.shape[1])
     idf: NDArray[np.float64] = np.log(max(X.shape[0], 1) / (1 + stored))
     return idf

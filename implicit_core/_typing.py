@@ -53,3 +53,4 @@ class Index(NamedTuple):
     cosine: bool  #: divide each score by the norm of the item
     packed: NDArray[Any] | None = None  #: the candidates in the order of ``ids``, in panels that the kernel reads
     norms: NDArray[Any] | None = None  #: where packed: the norms of the candidates, not increasing unless cosine
+    codes: NDArray[Any] | None = None  #: the panels in 16-bit integers, for a first look, where that is safe

@@ -483,6 +483,17 @@ def test_tiny_norms_do_not_stop_early():
     assert ids[0, 0] == 0
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("queries_to_come", [0, 10_000], ids=["plain", "packed"])
+def test_scores_that_are_no_numbers_tie_with_excluded_ones(kernels, dtype, queries_to_come, bad):
+    Q, Y = np.ones((20, 2), dtype), np.ones((200, 2), dtype)
+    Y[:72] = bad  # the others fill panels of candidates
+    index = kernels.prepare(Y, queries=queries_to_come)
+    ids, scores = kernels.topk(Q, index, 5, drop=np.arange(72, 200, dtype=np.int32))
+    assert (ids == np.arange(5)).all()
+    assert (scores == np.finfo(dtype).min).all()
+
+
 def test_no_queries_and_no_candidates_give_empty_or_padded_results(kernels, dtype):
     Y = np.ones((4, 2), dtype)
     ids, scores = kernels.topk(np.empty((0, 2), dtype), kernels.prepare(Y), 3)

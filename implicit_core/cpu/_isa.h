@@ -12,7 +12,7 @@
 // holds in registers, and how many rows a tile of a matrix product.
 struct Baseline { static constexpr int bytes = 16, tile = 1, tile_rows = 4; };
 struct Avx2 { static constexpr int bytes = 32, tile = 3, tile_rows = 4; };
-struct Avx512 { static constexpr int bytes = 64, tile = 12, tile_rows = 8; };
+struct Avx512 { static constexpr int bytes = 64, tile = 8, tile_rows = 8; };
 
 enum Isa { BASELINE, AVX2, AVX512 };
 

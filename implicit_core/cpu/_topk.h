@@ -1,7 +1,9 @@
 // Exact top-k by inner product. Candidates come in panels of LANES items, factor by factor (panel[j][lane]), so that a
-// score is always summed over the factors in ascending order: the same bits for one query and for a million. A single query
-// reads the items where they lie: sums in any order, which are fast, tell which few need that one.
+// score is always summed over the factors in ascending order: the same bits for one query and for a million. What is faster
+// tells which few need that sum: integers in a batch (_codes.h); for a single query, which reads the items where they lie,
+// sums in any order.
 #pragma once
+#include "_codes.h"
 #include "_isa.h"
 #include "_simd.h"
 #include "_span.h"
@@ -9,6 +11,7 @@
 #include <cmath>
 #include <limits>
 
+constexpr int QUERY_BLOCK = 96; // queries at most that are scored against a panel of items while it is in cache
 template <class T> constexpr int LANES = 128 / sizeof(T);
 constexpr double ZERO_NORM = 1e-10;     // stands for the norm of an all-zero item
 constexpr double TINY_SQUARE = 1e-300;  // squares below are lost to underflow, so that norms are bounded by its root
@@ -23,12 +26,13 @@ template <class T> struct Candidate {
     }
 };
 
-// Rows `ids` of `items`; where `packed` is there, they lie in it by panels, with `norms` beside.
+// Rows `ids` of `items`; where `packed` is there, they lie in it by panels, with `norms` beside, and perhaps their `codes`.
 template <class T> struct Candidates {
     Span<const T> items;
     Span<const std::int32_t> ids;
     Span<const T> packed;
     Span<const double> norms; // of the candidates if cosine, else upper bounds for all from there on
+    Span<const std::int16_t> codes;
     std::ptrdiff_t factors;
     bool cosine;
 };
@@ -39,12 +43,21 @@ struct Exclusions {
     Span<const std::int32_t> indices;
     Span<const std::int32_t> drop;
 
-    bool contain(std::ptrdiff_t query, std::int32_t id) const {
-        if (std::binary_search(drop.data, drop.data + drop.size, id)) return true;
+    ALWAYS_INLINE bool contain(std::ptrdiff_t query, std::int32_t id) const {
+        if (found(drop.data, drop.size, id)) return true;
         if (!indptr) return false;
         const std::int64_t n = indptr[query + 1] - indptr[query];
-        const std::int32_t *row = indices.slice(indptr[query], n);
-        return std::binary_search(row, row + n, id);
+        return found(indices.slice(indptr[query], n), n, id);
+    }
+
+    // Binary search without branches on what is there, which no processor can predict.
+    static ALWAYS_INLINE bool found(const std::int32_t *sorted, std::ptrdiff_t n, std::int32_t id) {
+        if (n == 0) return false;
+        for (std::ptrdiff_t half; n > 1; n -= half) {
+            half = n / 2;
+            sorted += (sorted[half] <= id) * half;
+        }
+        return *sorted == id;
     }
 };
 
@@ -76,14 +89,31 @@ ALWAYS_INLINE void pack_body(Candidates<T> c, std::ptrdiff_t panel, T *packed, d
 }
 FOR_BEST_ISA(pack, pack_body)
 
-// scores[q][lane] of ROWS queries against a panel.
+// The codes of a panel; false where the norm of a row is not plain.
+template <class Set, class T>
+ALWAYS_INLINE bool encode_panel_body(const T *panel, std::ptrdiff_t f, const double *norms, std::int16_t *codes) {
+    bool plain = true;
+    for (int lane = 0; lane < LANES<T>; ++lane) {
+        encode(panel + lane, LANES<T>, f, norms[lane], codes + 2 * lane, 2 * LANES<T>);
+        bool zeros = true;
+        for (std::ptrdiff_t j = 0; j < f; ++j) zeros &= panel[j * LANES<T> + lane] == 0;
+        plain &= zeros || has_plain_norm<T>(norms[lane]);
+    }
+    return plain;
+}
+FOR_BEST_ISA(encode_panel, encode_panel_body)
+
+// scores[q][lane] of the queries in ROWS rows against a panel.
 template <int ROWS, class T>
-ALWAYS_INLINE void score_tile(const T *queries, const T *RESTRICT panel, std::ptrdiff_t f, T *RESTRICT scores) {
+ALWAYS_INLINE void score_tile(const T *queries, const std::int32_t *rows, const T *RESTRICT panel, std::ptrdiff_t f,
+                              T *RESTRICT scores) {
+    const T *query[ROWS];
+    for (int q = 0; q < ROWS; ++q) query[q] = queries + rows[q] * f;
     T sum[ROWS][LANES<T>] = {};
     for (std::ptrdiff_t j = 0; j < f; ++j)
         for (int q = 0; q < ROWS; ++q)
 #pragma omp simd
-            for (int lane = 0; lane < LANES<T>; ++lane) sum[q][lane] += queries[q * f + j] * panel[j * LANES<T> + lane];
+            for (int lane = 0; lane < LANES<T>; ++lane) sum[q][lane] += query[q][j] * panel[j * LANES<T> + lane];
     for (int q = 0; q < ROWS; ++q)
 #pragma omp simd
         for (int lane = 0; lane < LANES<T>; ++lane) scores[q * LANES<T> + lane] = sum[q][lane];
@@ -93,7 +123,9 @@ ALWAYS_INLINE void score_tile(const T *queries, const T *RESTRICT panel, std::pt
 template <class T> struct Best {
     Candidate<T> *heap;
     std::ptrdiff_t size;
-    double norm; // of the query
+    double norm;  // of the query
+    double share; // the worst score in units of |x| / CODE^2 where the heap is full and codes can tell, else 0
+    bool gained;  // from the last panel
 
     void offer(Candidate<T> candidate, std::ptrdiff_t k, std::ptrdiff_t query, const Exclusions &exclusions) {
         const T lowest = std::numeric_limits<T>::lowest();
@@ -103,9 +135,40 @@ template <class T> struct Best {
             candidate.score = lowest;
             if (size == k && !(candidate < heap[0])) return;
         }
-        if (size == k) std::pop_heap(heap, heap + size--);
-        heap[size++] = candidate;
-        std::push_heap(heap, heap + size);
+        if (size == k) {
+            replace_worst(candidate);
+        } else {
+            heap[size++] = candidate;
+            std::push_heap(heap, heap + size);
+        }
+    }
+
+    // In one pass; pop_heap and push_heap take two.
+    ALWAYS_INLINE void replace_worst(const Candidate<T> &candidate) {
+        std::ptrdiff_t place = 0;
+        for (std::ptrdiff_t child; (child = 2 * place + 1) < size; place = child) {
+            if (child + 1 < size) child += heap[child] < heap[child + 1];
+            if (!(candidate < heap[child])) break;
+            heap[place] = heap[child];
+        }
+        heap[place] = candidate;
+    }
+
+    // The same for the lanes of a panel.
+    ALWAYS_INLINE void offer(const T *score, const std::int32_t *ids, int lanes, std::ptrdiff_t k, std::ptrdiff_t query,
+                             const Exclusions &exclusions) {
+        const bool full = size == k && heap[0].score > std::numeric_limits<T>::lowest();
+        const T worst = full ? heap[0].score : T(0);
+        std::uint32_t good = 0;
+#pragma omp simd reduction(| : good)
+        for (int lane = 0; lane < LANES<T>; ++lane) good |= std::uint32_t(!full | (score[lane] >= worst)) << lane;
+        good &= ~0u >> (32 - lanes);
+        gained = good != 0;
+        for (; good; good &= good - 1) {
+            const int lane = __builtin_ctz(good);
+            offer({score[lane], ids[lane]}, k, query, exclusions);
+        }
+        share = size == k && has_plain_norm<T>(norm) ? heap[0].score / norm * CODE * CODE : 0;
     }
 };
 
@@ -173,25 +236,47 @@ ALWAYS_INLINE int promising(const Candidates<T> &c, const std::int32_t *ids, int
     return left;
 }
 
+// Which queries of a tile may gain something from a panel, a bit each: those whose codes cannot tell, or tell so.
+template <class Set, class T>
+ALWAYS_INLINE unsigned promising_queries(const Best<T> *best, const std::int16_t *query_codes,
+                                         const std::int16_t *panel_codes, std::ptrdiff_t pairs, double scale,
+                                         double slack) {
+    const unsigned all = (1u << Set::tile) - 1;
+    std::int32_t bounds[Set::tile];
+    unsigned unknown = 0;
+    int likely = 0;
+    for (int r = 0; r < Set::tile; ++r) {
+        bounds[r] = hopeless_product(best[r].share * scale - slack);
+        unknown |= unsigned(bounds[r] == 0) << r;
+        likely += (bounds[r] == 0) | best[r].gained;
+    }
+    if (3 * likely > Set::tile) return all;
+    return unknown | above<Set::tile, 4 * LANES<T>>(Set(), query_codes, panel_codes, pairs, bounds);
+}
+
 // A block of queries against the panels first .. last - 1: the k best candidates of query `start + q` go to row q of
 // `ids` and `scores` (stride k), padded with id -1 and the lowest score. Where candidates come by descending norm, a
 // tile of queries is done once no later candidate can reach any of them: |x . y| <= |x| |y| (Cauchy-Schwarz), widened
-// by the rounding error of a sum of f products. Work space: `heaps` count * k, `best` count, `panel` f * LANES.
+// by the rounding error of a sum of f products. Codes tell which queries need the scores of a panel, unless more than a
+// third of their tile is likely to. Work space: `heaps` count * k, `panel` f * LANES, `codes` count * (f + f % 2).
 template <class Set, class T>
 ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdiff_t start, std::ptrdiff_t count,
                                    Exclusions exclusions, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t k,
-                                   std::int32_t *ids, T *scores, Candidate<T> *heaps, Best<T> *best, T *panel) {
-    const std::ptrdiff_t f = c.factors;
+                                   std::int32_t *ids, T *scores, Candidate<T> *heaps, T *panel, std::int16_t *codes) {
+    const std::ptrdiff_t f = c.factors, pairs = (f + 1) / 2;
     const bool ordered = c.packed.data && !c.cosine, single = count == 1 && !c.packed.data && f >= Vec<Narrow<Set>, T>::LANES;
-    const double margin = 1 + (f + 8.0) * std::numeric_limits<T>::epsilon();
+    const double margin = 1 + (f + 8.0) * std::numeric_limits<T>::epsilon(), slack = code_slack<T>(f);
+    Best<T> best[QUERY_BLOCK];
     for (std::ptrdiff_t q = 0; q < count; ++q) {
         double square = 0;
         for (std::ptrdiff_t j = 0; j < f; ++j) square += double(queries[q * f + j]) * queries[q * f + j];
-        best[q] = {heaps + q * k, 0, std::sqrt(std::max(square, TINY_SQUARE))};
+        best[q] = {heaps + q * k, 0, std::sqrt(std::max(square, TINY_SQUARE)), 0, false};
+        if (c.codes.data && has_plain_norm<T>(best[q].norm))
+            encode(queries + q * f, 1, f, best[q].norm, codes + q * 2 * pairs, 2);
     }
-    T tile[Set::tile * LANES<T>];
+    T tile[std::max(Set::tile, 2) * LANES<T>], divisors[LANES<T>];
     double panel_norms[LANES<T>];
-    std::int32_t chosen[LANES<T>];
+    std::int32_t chosen[LANES<T>], needed[QUERY_BLOCK];
     std::ptrdiff_t open = count; // queries from here on can gain nothing more
     for (std::ptrdiff_t p = first; p < last && open > 0; ++p) {
         const std::ptrdiff_t offset = p * LANES<T>;
@@ -210,7 +295,8 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
         } else {
             fill_panel(c, panel_ids, lanes, panel, c.cosine ? panel_norms : nullptr);
         }
-        std::ptrdiff_t still_open = 0;
+
+        std::ptrdiff_t still_open = 0, n_needed = 0;
         for (std::ptrdiff_t q = 0; q < open; q += Set::tile) {
             const int rows = static_cast<int>(std::min<std::ptrdiff_t>(Set::tile, open - q));
             if (ordered) {
@@ -220,29 +306,43 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
                 if (done) continue;
             }
             still_open = q + rows;
-            if (rows == Set::tile)
-                score_tile<Set::tile>(queries + q * f, items, f, tile);
-            else
-                for (int r = 0; r < rows; ++r) score_tile<1>(queries + (q + r) * f, items, f, tile + r * LANES<T>);
+            unsigned promises = ~0u;
+            if constexpr (HAS_CODES)
+                if (c.codes.data && rows == Set::tile)
+                    promises = promising_queries<Set>(
+                        best + q, codes + q * 2 * pairs, c.codes.slice(offset * 2 * pairs, LANES<T> * 2 * pairs), pairs,
+                        c.cosine ? 1 : 1 / norms[0], slack);
+            for (int r = 0; r < rows; ++r) {
+                needed[n_needed] = static_cast<std::int32_t>(q + r);
+                n_needed += promises >> r & 1;
+                best[q + r].gained = false;
+            }
+        }
+        open = still_open;
+
+        if (c.cosine && n_needed)
+            for (int lane = 0; lane < LANES<T>; ++lane) divisors[lane] = norms[lane] > 0 ? T(norms[lane]) : T(ZERO_NORM);
+        int rows;
+        for (std::ptrdiff_t i = 0; i < n_needed; i += rows) {
+            if (i + Set::tile <= n_needed) {
+                rows = Set::tile;
+                score_tile<Set::tile>(queries, needed + i, items, f, tile);
+            } else if (i + 2 <= n_needed) {
+                rows = 2;
+                score_tile<2>(queries, needed + i, items, f, tile);
+            } else {
+                rows = 1;
+                score_tile<1>(queries, needed + i, items, f, tile);
+            }
             for (int r = 0; r < rows; ++r) {
                 T *score = tile + r * LANES<T>;
                 if (c.cosine)
 #pragma omp simd
-                    for (int lane = 0; lane < LANES<T>; ++lane)
-                        score[lane] /= norms[lane] > 0 ? T(norms[lane]) : T(ZERO_NORM);
-                Best<T> &b = best[q + r];
-                if (b.size == k) {
-                    const T worst = b.heap[0].score;
-                    int candidates = 0;
-#pragma omp simd reduction(+ : candidates)
-                    for (int lane = 0; lane < LANES<T>; ++lane) candidates += score[lane] >= worst;
-                    if (!candidates) continue;
-                }
-                for (int lane = 0; lane < lanes; ++lane)
-                    b.offer({score[lane], panel_ids[lane]}, k, start + q + r, exclusions);
+                    for (int lane = 0; lane < LANES<T>; ++lane) score[lane] /= divisors[lane];
+                const std::int32_t q = needed[i + r];
+                best[q].offer(score, panel_ids, lanes, k, start + q, exclusions);
             }
         }
-        open = still_open;
     }
     for (std::ptrdiff_t q = 0; q < count; ++q) {
         std::sort_heap(best[q].heap, best[q].heap + best[q].size);

@@ -32,7 +32,6 @@ CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none i
 THREAD_WORK = 2**21  #: multiplications that are worth another thread
 PIECE_FLOP = 2e9  #: work of a call of a kernel: well under a second, so that Ctrl-C and progress get their turn
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
-QUERY_BLOCK = 96  #: queries that a thread scores against a panel of items while it is in cache
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
@@ -189,10 +188,16 @@ def _pack(items: Factors, ids: Ids, cosine: bool, num_threads: int) -> Index:
     panels = -(-len(ids) // lanes)
     packed = aligned((panels, items.shape[1], lanes), items.dtype)
     norms = np.empty(panels * lanes)
-    _topk.pack_candidates(items, ids, packed, norms, _useful_threads(num_threads, items.shape[1] * len(ids)))
+    threads = _useful_threads(num_threads, items.shape[1] * len(ids))
+    _topk.pack_candidates(items, ids, packed, norms, threads)
+    codes = None
+    if _topk.HAS_CODES:
+        codes = aligned((panels, -(-items.shape[1] // 2), 2 * lanes), np.dtype(np.int16))
+        if not _topk.encode_candidates(packed, norms, codes, threads):
+            codes = None
     if not cosine:
         norms = np.maximum.accumulate(np.maximum(norms, 1e-150)[::-1])[::-1].copy()
-    return Index(items, ids, cosine, packed, norms)
+    return Index(items, ids, cosine, packed, norms, codes)
 
 
 def topk(
@@ -213,7 +218,7 @@ def topk(
     threads = _useful_threads(num_threads, n * candidates * index.factors.shape[1])
     lanes = _topk.PANEL_BYTES // dtype.itemsize
     panels = -(-candidates // lanes)
-    block = 1 if few else max(1, min(QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
+    block = 1 if few else max(1, min(_topk.QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
     blocks = np.arange(0, n + block, block)
     blocks[-1] = n
     parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
@@ -227,6 +232,7 @@ def topk(
         index.cosine,
         index.packed,
         index.norms,
+        index.codes,
         None if exclude is None else exclude.indptr,
         None if exclude is None else exclude.indices,
         NO_IDS if drop is None else drop,
@@ -235,8 +241,8 @@ def topk(
         ids,
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
-        np.empty((threads, block * _topk.BEST_BYTES), dtype=np.int8),
         aligned((threads, index.factors.shape[1] * lanes), dtype),
+        np.empty((threads, block * _round_up(index.factors.shape[1], 2)), dtype=np.int16),
         threads,
     )
     if parts > 1:

@@ -70,10 +70,12 @@ def all_pairs_knn(users: Matrix, K: int = 100, num_threads: int = 0, show_progre
 
 def _pieces(left: Counts, right: Counts, k: int, num_threads: int) -> Iterator[tuple[slice, Counts]]:
     """Runs of rows of ``left`` that a kernel multiplies with ``right`` in a short time and little space."""
-    work, rows = product_work(left, right), len(left.indptr) - 1
-    seconds = (work[-1] + kernels.ROW_WORK * rows) / (PIECE_WORK * effective_threads(num_threads))
-    boundaries = split_rows(work, slice(None), kernels.ROW_WORK, int(np.ceil(max(seconds, rows * k / PIECE_RESULTS))))
-    for start, stop in pairwise(boundaries.tolist()):
+    rows, entries = len(left.indptr) - 1, left.indices[left.indptr[0] : left.indptr[-1]]
+    uses = np.bincount(entries, minlength=len(right.indptr) - 1)  # of rows of `right`
+    work = float(uses @ np.diff(right.indptr)) + kernels.ROW_WORK * rows
+    pieces = int(np.ceil(max(work / (PIECE_WORK * effective_threads(num_threads)), rows * k / PIECE_RESULTS)))
+    before = product_work(left, right) if pieces > 1 else left.indptr
+    for start, stop in pairwise(split_rows(before, slice(None), kernels.ROW_WORK, pieces).tolist()):
         yield slice(start, stop), left._replace(indptr=left.indptr[start : stop + 1])
 
 

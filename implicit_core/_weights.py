@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 
 from implicit_core._checks import check_number
+from implicit_core.cpu import kernels
 from implicit_core.utils import ModelFitError, check_coo
 
 
@@ -37,7 +37,9 @@ def tfidf_weight(X: Any) -> coo_matrix:
     X = _floats(X)
     if not (X.data >= 0).all():
         raise ValueError("tfidf_weight takes the square root of each value, so they must be at least 0")
-    return _weighted(X, lambda row, data: np.sqrt(data))
+    _, stored = kernels.sum_rows_and_count_columns(X)
+    X.data = np.sqrt(X.data) * _idf(X, stored)[X.col]
+    return X
 
 
 def normalize(X: Any) -> coo_matrix:
@@ -91,62 +93,29 @@ def bm25_weight(X: Any, K1: float = 100, B: float = 0.8) -> coo_matrix:
     K1, B, X = check_number(K1, "K1", 0), check_number(B, "B", 0), _floats(X)
     if B > 1:
         raise ValueError(f"B must lie between 0 and 1, got {B}")
+    lengths, stored = kernels.sum_rows_and_count_columns(X)
     with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.bincount(X.row, X.data, minlength=X.shape[0])
         scale = K1 * (1 - B + B * lengths / (lengths.mean() or 1)) if len(lengths) else lengths
-
-        def frequencies(row: NDArray[Any], data: NDArray[np.float64]) -> NDArray[np.float64]:
-            denominator = scale[row]
-            denominator += data
-            denominator[denominator == 0] = 1
-            saturated = data * (K1 + 1)
-            saturated /= denominator
-            return saturated
-
-        return _weighted(X, frequencies)
+    if not kernels.bm25(X, K1 + 1, scale, _idf(X, stored)):
+        raise ModelFitError("X holds values whose weights are not finite; scale them down")
+    return X
 
 
 def _floats(X: Any) -> coo_matrix:
     """A new COO matrix of float64; its index arrays may be shared."""
     X = check_coo(X, "X")
-    if not np.isfinite(X.data).all():
-        raise ValueError(f"X must hold finite values, got {X.data[~np.isfinite(X.data)][0]}")
-    return coo_matrix((X.data.astype(np.float64), (X.row, X.col)), shape=X.shape)
-
-
-def _weighted(
-    X: coo_matrix, frequencies: Callable[[NDArray[Any], NDArray[np.float64]], NDArray[np.float64]]
-) -> coo_matrix:
-    """The matrix of frequencies · idf; the frequencies of some entries follow from their rows and values.
-
-    Raises
-    ------
-    ModelFitError
-        A product is infinite or no number.
-    """
-    idf = _idf(X)
-    for part in _parts(X.nnz):
-        data = X.data[part]
-        data[:] = frequencies(X.row[part], data)
-        data *= idf[X.col[part]]
-        if not np.isfinite(data).all():
-            raise ModelFitError("X holds values whose weights are not finite; scale them down")
+    with np.errstate(over="ignore"):
+        data = X.data.astype(np.float64)
+    if not np.isfinite(data).all():
+        raise ValueError(f"X must hold finite values, got {X.data[~np.isfinite(data)][0]}")
+    X.data = data
     return X
 
 
-def _parts(n: int) -> Iterator[slice]:
-    """Slices of n entries, so short that what is computed on the way stays in the cache."""
-    return (slice(start, start + 2**16) for start in range(0, n, 2**16))
-
-
-def _idf(X: coo_matrix) -> NDArray[np.float64]:
-    """Inverse document frequency of each column, log 1 for a matrix without rows.
+def _idf(X: coo_matrix, stored: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Inverse document frequency of columns with so many entries, log 1 for a matrix without rows.
 
     It is the logarithm of a quotient, since a difference of logarithms would leave rounding noise where it must be 0.
     """
-    stored = np.zeros(X.shape[1], dtype=np.int64)
-    step = max(2**20, X.shape[1])  # no shorter than what each part adds up
-    for start in range(0, X.nnz, step):
-        stored += np.bincount(X.col[start : start + step], minlength=X.shape[1])
     idf: NDArray[np.float64] = np.log(max(X.shape[0], 1) / (1 + stored))
     return idf

@@ -193,7 +193,7 @@ def _valid(matrix: Any, name: str) -> Any:
 
 
 def check_coo(matrix: Any, name: str) -> coo_matrix:
-    """A sparse matrix as COO whose structure has been checked, with its entries in the order in which they are stored.
+    """A sparse matrix as new COO whose structure has been checked, with its entries in the order of the matrix.
 
     Raises
     ------
@@ -202,7 +202,10 @@ def check_coo(matrix: Any, name: str) -> coo_matrix:
     """
     check_sparse(matrix, name)
     check_real(matrix, name)
-    return coo_matrix(as_csr(matrix, name) if matrix.format == "csr" else _valid(matrix, name).tocoo())
+    if matrix.format != "csr":
+        return coo_matrix(_valid(matrix, name).tocoo())
+    entries = as_csr(matrix, name).tocoo()
+    return entries if sparse.isspmatrix(entries) else coo_matrix(entries)  # which checks it once more
 
 
 def real_array(values: Any, name: str) -> NDArray[Any]:

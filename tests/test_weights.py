@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from implicit_core.nearest_neighbours import bm25_weight, normalize, tfidf_weight
+from implicit_core.recommender_base import ModelFitError
 
 WEIGHTS = [bm25_weight, tfidf_weight, normalize]
 FORMS = {
@@ -121,6 +122,18 @@ def test_a_value_of_the_result_can_be_written_without_reaching_the_input(weight,
         weight(given).data[:] = -1
 
 
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_entries_may_come_in_any_order(weight, index):
+    matrix = sparse.coo_matrix(plays(60, 40).astype(float))
+    order = np.random.default_rng(1).permutation(matrix.nnz)
+    shuffled = sparse.coo_matrix((matrix.data[order], (matrix.row[order], matrix.col[order])), shape=matrix.shape)
+    shuffled.row, shuffled.col = shuffled.row.astype(index), shuffled.col.astype(index)
+    result, expected = weight(shuffled), weight(matrix)
+    assert np.array_equal(result.row, shuffled.row)
+    assert np.array_equal(result.col, shuffled.col)
+    np.testing.assert_allclose(result.data, expected.data[order], rtol=1e-14)
+
+
 def test_tfidf_refuses_what_has_no_square_root():
     with pytest.raises(ValueError, match="square root"):
         tfidf_weight(sparse.csr_matrix([[1.0, -1.0]]))
@@ -130,6 +143,18 @@ def test_tfidf_refuses_what_has_no_square_root():
 def test_values_that_are_not_finite_are_refused(weight, value):
     with pytest.raises(ValueError, match="finite values, got"):
         weight(sparse.csr_matrix([[1.0, value]]))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="no wider floats")
+def test_values_that_float64_cannot_hold_are_refused(weight):
+    with pytest.raises(ValueError, match="finite values, got"):
+        weight(sparse.csr_matrix(np.array([[1, np.finfo(np.longdouble).max]])))
+
+
+def test_weights_of_bm25_that_are_not_finite_are_refused():
+    matrix = sparse.csr_matrix(np.array([[1.7e308, -1.7e308, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]]))
+    with pytest.raises(ModelFitError, match="scale them down"):
+        bm25_weight(matrix)
 
 
 def test_weights_feed_fit_after_a_transposition(weight):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
 
 from implicit_core import _arrays
 from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
@@ -25,7 +26,7 @@ from implicit_core._arrays import zeros as zeros
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._memory import CACHE_LINE, aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
-from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk
+from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
 from implicit_core.utils import ModelFitError
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
@@ -394,6 +395,24 @@ def split_entries(
     )
     (a, b) = ((indptr, indices[:-1], values[:-1]) for indptr, indices, values in parts)
     return a, b
+
+
+def sum_rows_and_count_columns(X: coo_matrix) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The sum of the values of each row, in their order, and the number of entries of each column."""
+    sums, counts = np.zeros(X.shape[0]), np.zeros(X.shape[1], dtype=np.int64)
+    if X.nnz:
+        _weights.sum_rows_and_count_columns(*_entries(X), sums, counts, min(2, _useful_threads(0, X.nnz)))
+    return sums, counts
+
+
+def bm25(X: coo_matrix, gain: float, scale: NDArray[np.float64], idf: NDArray[np.float64]) -> bool:
+    """Replace values by gain · value / (scale of the row + value) · idf of the column; False if one is not finite."""
+    return _weights.bm25(*_entries(X), gain, scale, idf, _useful_threads(0, SCATTER_WORK * X.nnz))
+
+
+def _entries(X: coo_matrix) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Rows, columns and values; the values are those of the matrix itself."""
+    return np.ascontiguousarray(X.row), np.ascontiguousarray(X.col), X.data
 
 
 def all_pairs_knn(items: Counts, users: Counts, k: int, num_threads: int = 0) -> Counts:

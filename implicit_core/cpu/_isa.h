@@ -18,7 +18,11 @@ enum Isa { BASELINE, AVX2, AVX512 };
 
 #if defined(__x86_64__)
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
+#if defined(__clang__) // ignores an attribute whole that has a word in it which it does not know
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#else
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")))
+#endif
 
 inline Isa best_isa() {
     __builtin_cpu_init();

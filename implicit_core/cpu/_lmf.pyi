@@ -1,7 +1,9 @@
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+GROUP: Final[int]
 
 def lmf_rows(
     indptr: NDArray[np.int64],
@@ -18,7 +20,7 @@ def lmf_rows(
     epoch: int,
     side: int,
     chunks: NDArray[np.int64],
-    stored: NDArray[np.uint32],
+    stored: NDArray[np.uint16],
     scratch: NDArray[Any],
     num_threads: int,
 ) -> None: ...

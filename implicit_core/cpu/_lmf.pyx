@@ -1,7 +1,7 @@
-"""Loops of logistic matrix factorization; the step of a row is in ``_lmf.h``."""
+"""Loops of logistic matrix factorization; the steps of a group of rows are in ``_lmf.h``."""
 from cython cimport floating
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "_span.h" nogil:
@@ -23,10 +23,13 @@ cdef extern from "_lmf.h" nogil:
         uint64_t key
         uint32_t epoch
         uint32_t stream
-    void lmf_row[T](
-        const HalfStep[T] *half, int64_t u, int64_t start, int64_t stop, int64_t draws, T *row, T *squares,
-        uint32_t *stored, T *scratch
+    const int ROWS "GROUP"
+    void lmf_group[T](
+        const HalfStep[T] *half, int64_t u, int count, const int64_t *indptr, const int64_t *draws, T *X, T *squares,
+        uint16_t *stored, T *scratch
     )
+
+GROUP = ROWS
 
 
 def lmf_rows(
@@ -44,8 +47,8 @@ def lmf_rows(
     uint32_t epoch,
     uint32_t side,  # 0: column f - 2 of X is constant; 1: column f - 1
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
-    uint32_t[:, ::1] stored,  # a row per thread: bits of the rows of Y, zeroed
-    floating[:, ::1] scratch,  # a row per thread: two of Y
+    uint16_t[:, ::1] stored,  # a row per thread: an element for each row of Y, zeroed
+    floating[:, ::1] scratch,  # a row per thread: 2 * GROUP rows of Y
     int num_threads,
 ):
     """Take a step for each row of ``X`` in ``chunks``, in parallel over chunks."""
@@ -69,12 +72,11 @@ def lmf_rows(
 
 cdef void _lmf_chunk(
     const HalfStep[floating] *half, const int64_t[::1] indptr, const int64_t[::1] draws, floating[:, ::1] X,
-    floating[:, ::1] squares, int64_t start, int64_t stop, uint32_t[::1] stored, floating[::1] scratch,
+    floating[:, ::1] squares, int64_t start, int64_t stop, uint16_t[::1] stored, floating[::1] scratch,
 ) noexcept nogil:
-    cdef int64_t u
-    for u in range(start, stop):
-        if indptr[u] < indptr[u + 1]:
-            lmf_row(
-                half, u, indptr[u], indptr[u + 1], draws[u + 1] - draws[u], &X[u, 0], &squares[u, 0], &stored[0],
-                &scratch[0],
-            )
+    cdef int64_t u = start
+    cdef int count
+    while u < stop:
+        count = <int> min(ROWS - u % ROWS, stop - u)
+        lmf_group(half, u, count, &indptr[u], &draws[u], &X[u, 0], &squares[u, 0], &stored[0], &scratch[0])
+        u += count

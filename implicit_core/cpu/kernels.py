@@ -340,8 +340,8 @@ def lmf_step(
         epoch,
         side,
         split_rows(samples, rows, 1, CHUNKS_PER_THREAD * threads),
-        np.zeros((threads, len(Y) // 32 + 1), dtype=np.uint32),
-        np.empty((threads, 2 * padded.shape[1]), dtype=X.dtype),
+        np.zeros((threads, len(Y)), dtype=np.uint16),
+        aligned((threads, 2 * _lmf.GROUP * padded.shape[1]), X.dtype),
         threads,
     )
 

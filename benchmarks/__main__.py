@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import compare, plots
-from benchmarks.compare import OURS, Case, Report
+from benchmarks.compare import ALONE, OURS, Case, Report
 
 BIG = "lastfm-shaped"
 WITH_IRSPACK = (OURS, "implicit", "irspack")
@@ -30,7 +30,7 @@ def fits(full: bool) -> Iterator[Case]:
         wanted = {"implicit": targets[factors]} | ({"irspack": 3.0} if factors == 64 else {})
         yield Case(f"als {factors}", "Fit", {"data": BIG, "factors": factors}, wanted, WITH_IRSPACK, repeat=3)
     exact = {"data": BIG if full else "planted", "factors": 64, "exact": True}
-    yield Case("als 64 exact", "Fit", exact, {"implicit": 3.0}, WITH_IRSPACK, repeat=1 if full else 3)
+    yield Case("als 64 exact", "Fit", exact, {"implicit": 3.0}, WITH_IRSPACK, repeat=2 if full else 3)
     spark = {"data": BIG if full else "debian", "factors": 64}
     yield Case("als 64 beside Spark", "SparkFit", spark, libraries=(OURS, "pyspark"), repeat=1 if full else 2)
     yield Case("als 64 memory", "FitMemory", {"data": BIG, "factors": 64}, repeat=1, unit="MB")
@@ -71,15 +71,14 @@ def others(full: bool) -> Iterator[Case]:
     yield Case("import", "Import", {}, {"implicit": 1.0}, repeat=9)
 
 
-def scaling() -> Iterator[tuple[Case, int]]:
-    """Ours by threads and by entries, and by items."""
-    for threads in (1, 2):
-        yield Case(f"als 64, {threads} threads", "Fit", {"data": BIG, "factors": 64}, libraries=(OURS,)), threads
-        users = {"data": BIG, "factors": 64, "users": 20_000}
-        yield Case(f"recommend, {threads} threads", "Recommend", users, libraries=(OURS,)), threads
+def scaling() -> Iterator[Case]:
+    """Ours beside itself with one thread, and by entries."""
+    beside = {"targets": {ALONE: 1.85}, "libraries": (OURS, ALONE), "repeat": 9}
+    yield Case("scaling of als 64", "Fit", {"data": BIG, "factors": 64}, **beside)
+    yield Case("scaling of recommend", "Recommend", {"data": BIG, "factors": 64, "users": 20_000}, **beside)
     for entries in (12_500_000, 25_000_000, 50_000_000, 100_000_000):
         options = {"data": f"entries-{entries}", "factors": 64}
-        yield Case(f"als 64, {entries} entries", "Fit", options, libraries=(OURS,), repeat=3), 2
+        yield Case(f"als 64, {entries} entries", "Fit", options, libraries=(OURS,), repeat=3)
 
 
 def losses(threads: int) -> Iterator[Report]:
@@ -105,9 +104,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     data = dict(entry.split("=", 1) for entry in args.data)
-    work = [(case, args.threads) for case in (*fits(args.full), *searches(args.full, data), *others(args.full))]
-    if args.full:
-        work += scaling()
+    cases = [*fits(args.full), *searches(args.full, data), *others(args.full), *(scaling() if args.full else ())]
     reports, table = [], [compare.machine(), f"{args.threads} threads; median seconds; ratio peer / ours (target)", ""]
     print(*table, sep="\n")
 
@@ -119,10 +116,10 @@ def main() -> None:
         (args.out / "table.txt").write_text("\n".join(table) + "\n")
 
     start = time.time()
-    for case, threads in work:
+    for case in cases:
         if re.search(args.only, case.name):
             case.repeat = args.repeat or case.repeat
-            add(compare.run(case, threads))
+            add(compare.run(case, args.threads))
     if args.full and re.search(args.only, "time to loss"):
         for report in losses(args.threads):
             add(report)

@@ -4,7 +4,8 @@
     python -m benchmarks.compare Fit data=debian factors=64 --repeat 5 --json fit.json
 
 TASK is a class of ``benchmarks/tasks.py``; its options are JSON values or else text. The first run is a warm-up.
-All get the same number of threads; BLAS too, but one in ALS fits, as their documentation asks. ratio = the median over
+All get the same number of threads, or those after an @ (implicit_core@1); BLAS too, but one in ALS fits, as their
+documentation asks. ratio = the median over
 the rounds of (time of the peer / time of implicit_core in the same round).
 """
 
@@ -29,6 +30,7 @@ import numpy as np
 from benchmarks import workloads
 
 OURS = "implicit_core"
+ALONE = f"{OURS}@1"  #: ours with one thread
 
 
 @dataclass
@@ -80,6 +82,8 @@ class Worker:
     """The process of a library."""
 
     def __init__(self, library: str, threads: int, case: Case) -> None:
+        library, _, own_threads = library.partition("@")
+        threads = int(own_threads or threads)
         options = case.options | (case.own if library == OURS else {})
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
         self.process = subprocess.Popen(
@@ -116,7 +120,7 @@ class Worker:
 
 def installed(library: str) -> bool:
     """Whether a library can be compared."""
-    return importlib.util.find_spec(library) is not None
+    return importlib.util.find_spec(library.partition("@")[0]) is not None
 
 
 def run(case: Case, threads: int = 2) -> Report:

@@ -82,17 +82,14 @@ def loss(axes: Any, rows: list[Row]) -> bool:
 
 def threads(axes: Any, rows: list[Row]) -> bool:
     """How much faster two threads are."""
-    chosen = {
-        work: [median(row, "implicit_core") for _, row in matching(rows, rf"{work}, (\d) threads")]
-        for work in ("als 64", "recommend")
-    }
-    for work, seconds in chosen.items():
-        axes.plot(
-            range(1, len(seconds) + 1), [seconds[0] / s for s in seconds] if seconds else [], marker="o", label=work
-        )
+    chosen = matching(rows, r"scaling of (.+)")
+    for work, row in chosen:
+        pairs = zip(row["samples"]["implicit_core@1"], row["samples"]["implicit_core"], strict=True)
+        axes.plot([1, 2], [1, statistics.median(one / two for one, two in pairs)], marker="o", label=work)
     axes.set(xlabel="threads", ylabel="times as fast as one thread", title="Scaling with threads")
-    axes.legend()
-    return all(chosen.values())
+    if chosen:
+        axes.legend()
+    return bool(chosen)
 
 
 def entries(axes: Any, rows: list[Row]) -> bool:

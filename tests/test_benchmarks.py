@@ -71,6 +71,14 @@ def test_each_task_runs_in_all_libraries_and_their_results_agree(run, matrix, tm
         assert mine == pytest.approx(other, rel=1e-3, nan_ok=True)
 
 
+def test_a_library_is_compared_with_itself_on_another_number_of_threads(run, matrix, tmp_path):
+    where = ["--libraries", "implicit_core,implicit_core@1", "--repeat", 1, "--json", tmp_path / "out.json"]
+    run("-m", "benchmarks.compare", "Recommend", f"data={matrix}", "factors=8", *where)
+    (report,) = json.loads((tmp_path / "out.json").read_text())["reports"]
+    assert list(report["samples"]) == ["implicit_core", "implicit_core@1"]
+    assert report["agreement"]["implicit_core@1"] == {"equal ids": 1, "score difference": 0}
+
+
 def test_the_suite_writes_a_table_all_samples_and_plots(run, matrix, tmp_path):
     options = ["--data", f"small={matrix}", "--only", "recommend small", "--repeat", 1, "--out", tmp_path / "out"]
     stdout = run("-m", "benchmarks", *options)

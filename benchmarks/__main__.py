@@ -72,7 +72,9 @@ def others(full: bool) -> Iterator[Case]:
 
 
 def scaling() -> Iterator[Case]:
-    """Ours beside itself with one thread, and by entries."""
+    """Recommendations by items; ours beside itself with one thread, and by entries."""
+    for items in (10_000, 20_000, 40_000, 80_000, 160_000):
+        yield Case(f"recommend, {items} items", "Recommend", {"data": f"items-{items}", "factors": 64}, repeat=3)
     beside = {"targets": {ALONE: 1.85}, "libraries": (OURS, ALONE), "repeat": 9}
     yield Case("scaling of als 64", "Fit", {"data": BIG, "factors": 64}, **beside)
     yield Case("scaling of recommend", "Recommend", {"data": BIG, "factors": 64, "users": 20_000}, **beside)

@@ -50,10 +50,24 @@ def by_factors(axes: Any, rows: list[Row]) -> bool:
 
 
 def recommendations(axes: Any, rows: list[Row]) -> bool:
-    """Users a second, by data set."""
+    """Seconds, by data set."""
     chosen = [(name, row) for name, row in matching(rows, r"recommend (\S+)") if row["case"]["task"] == "Recommend"]
     bars(axes, chosen, median)
     axes.set(ylabel="seconds (log)", yscale="log", title="recommend: ten items for every user, exactly")
+    return bool(chosen)
+
+
+def by_items(axes: Any, rows: list[Row]) -> bool:
+    """Users a second, by items."""
+    chosen = matching(rows, r"recommend, (\d+) items")
+    for library in ("implicit_core", "implicit"):
+        points = [(int(n), 10_000 / median(row, library)) for n, row in chosen if library in row["samples"]]
+        axes.loglog(
+            *zip(*points, strict=True) if points else ((), ()), marker="o", label=library, color=COLOURS[library]
+        )
+    axes.set(xlabel="items", ylabel="users per second", title="recommend: ten of N items, 64 factors")
+    if chosen:
+        axes.legend()
     return bool(chosen)
 
 
@@ -109,7 +123,7 @@ def draw(results: Path, folder: Path) -> None:
         print("matplotlib is not installed, so that there are no plots")
         return
     measured = json.loads(results.read_text())
-    for plot in (by_factors, recommendations, memory, loss, threads, entries):
+    for plot in (by_factors, recommendations, by_items, memory, loss, threads, entries):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         if plot(figure.subplots(), measured["reports"]):
             figure.text(0.99, 0.005, measured["machine"], ha="right", fontsize=5, color="gray")

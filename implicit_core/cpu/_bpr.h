@@ -4,6 +4,7 @@
 #include "_dots.h"
 #include "_isa.h"
 #include "_random.h"
+#include "_search.h"
 #include "_span.h"
 #include <algorithm>
 #include <atomic>
@@ -20,16 +21,6 @@ struct Entries {
     const std::int64_t *indptr;
     Span<const std::int32_t> users, indices;
 };
-
-// Whether the rising numbers row .. row + size - 1 hold a value.
-inline bool contains(const std::int32_t *row, std::ptrdiff_t size, std::int32_t value) {
-    while (size > 1) { // without a branch that depends on the value
-        const std::ptrdiff_t half = size / 2;
-        row = row[half] <= value ? row + half : row;
-        size -= half;
-    }
-    return *row == value;
-}
 
 constexpr int DRAWS = 256; // that are made together, so that what they wait for arrives together
 

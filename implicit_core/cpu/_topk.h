@@ -5,6 +5,7 @@
 #pragma once
 #include "_codes.h"
 #include "_isa.h"
+#include "_search.h"
 #include "_simd.h"
 #include "_span.h"
 #include <algorithm>
@@ -44,20 +45,10 @@ struct Exclusions {
     Span<const std::int32_t> drop;
 
     ALWAYS_INLINE bool contain(std::ptrdiff_t query, std::int32_t id) const {
-        if (found(drop.data, drop.size, id)) return true;
+        if (contains(drop.data, drop.size, id)) return true;
         if (!indptr) return false;
         const std::int64_t n = indptr[query + 1] - indptr[query];
-        return found(indices.slice(indptr[query], n), n, id);
-    }
-
-    // Binary search without branches on what is there, which no processor can predict.
-    static ALWAYS_INLINE bool found(const std::int32_t *sorted, std::ptrdiff_t n, std::int32_t id) {
-        if (n == 0) return false;
-        for (std::ptrdiff_t half; n > 1; n -= half) {
-            half = n / 2;
-            sorted += (sorted[half] <= id) * half;
-        }
-        return *sorted == id;
+        return contains(indices.slice(indptr[query], n), n, id);
     }
 };
 

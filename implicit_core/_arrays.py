@@ -286,7 +286,8 @@ def bpr_epoch(
         triples, skip = bpr_draws(counts, users, key, epoch, draws, verify)
         skipped += int(skip.sum())
         triples = triples[~skip]
-        for user, i, j in triples[np.argsort(bpr_tasks(triples), kind="stable")]:
+        tasks = bpr_tasks(triples, bpr_multiplier(key, epoch, start))
+        for user, i, j in triples[np.argsort(tasks, kind="stable")]:
             x, liked, disliked = X[user].copy(), Y[i].copy(), Y[j].copy()
             z = 1 / (1 + np.exp(x @ (liked - disliked)))
             correct += int(z < 0.5)
@@ -296,16 +297,22 @@ def bpr_epoch(
     return correct, skipped
 
 
-def bpr_tasks(triples: NDArray[np.int32], blocks: int = BPR_BLOCKS) -> NDArray[np.int64]:
+def bpr_multiplier(key: int, epoch: int, start: int) -> int:
+    """The odd number that tells the blocks of the draws from ``start`` on."""
+    bits, _ = philox(key, epoch, np.array([start], dtype=np.uint64), 1)
+    return int(bits[0]) & 0xFFFFFFFF | 1
+
+
+def bpr_tasks(triples: NDArray[np.int32], multiplier: int, blocks: int = BPR_BLOCKS) -> NDArray[np.int64]:
     """The task of each triple: all those of a task, in order, come before the tasks of a higher number.
 
-    Users and items fall into blocks. Tasks r · blocks … (r + 1) · blocks − 1 make up round r, in which no two share
-    a block, so that they can run side by side: in the first rounds both items are of one block, in the others the
-    two blocks of items meet as in a round-robin tournament.
+    Users and items fall into blocks, by the first bits of their id times the multiplier, modulo 2³². Tasks
+    r · blocks … (r + 1) · blocks − 1 make up round r, in which no two share a block, so that they can run side by
+    side: in the first rounds both items are of one block, in the others the two blocks of items meet as in a
+    round-robin tournament.
     """
-    user, a, b = (
-        (triples.astype(np.uint32) * np.uint32(0x9E3779B9) >> np.uint32(16)) & np.uint32(blocks - 1)
-    ).T.astype(np.int64)
+    hashes = triples.astype(np.uint32) * np.uint32(multiplier)
+    user, a, b = (hashes // np.uint32(2**32 // blocks)).T.astype(np.int64)
     last = blocks - 1
     fixed = (a == last) | (b == last)  # this block stays in its seat while the others go round
     meeting = np.where(fixed, np.minimum(a, b), (a + b) * (blocks // 2) % last)

@@ -79,10 +79,11 @@ def test_a_triple_is_an_entry_and_an_item_drawn_by_its_number_of_entries(verify)
 # schedule
 
 
-def test_tasks_of_a_round_share_no_user_and_no_item():
+@pytest.mark.parametrize("epoch", range(3))
+def test_tasks_of_a_round_share_no_user_and_no_item(epoch):
     random = np.random.default_rng(0)
     triples = random.integers(0, 5000, (200_000, 3)).astype(np.int32)
-    tasks = _arrays.bpr_tasks(triples)
+    tasks = _arrays.bpr_tasks(triples, _arrays.bpr_multiplier(KEY, epoch, 0))
     blocks = _arrays.BPR_BLOCKS
     assert tasks.min() >= 0
     assert tasks.max() < blocks**3
@@ -95,11 +96,24 @@ def test_tasks_of_a_round_share_no_user_and_no_item():
             assert len(np.unique(pairs[:, 0])) == len(pairs)
 
 
-def test_work_is_spread_over_tasks():
+@pytest.mark.parametrize("epoch", range(20))
+def test_work_is_spread_over_tasks(epoch):
     random = np.random.default_rng(0)
     triples = random.integers(0, 100_000, (400_000, 3)).astype(np.int32)
-    sizes = np.bincount(_arrays.bpr_tasks(triples))
+    sizes = np.bincount(_arrays.bpr_tasks(triples, _arrays.bpr_multiplier(KEY, epoch, 0)))
     assert sizes.max() < 3 * sizes[sizes > 0].mean()
+
+
+def test_blocks_are_others_in_each_epoch_and_each_part_of_it():
+    """With the same order of pairs in all epochs the model ranks worse: NDCG@10 0.227 where it could be 0.237."""
+    random = np.random.default_rng(0)
+    triples = random.integers(0, 5000, (20_000, 3)).astype(np.int32)
+    first, *others = (
+        _arrays.bpr_tasks(triples, _arrays.bpr_multiplier(key, epoch, start))
+        for key, epoch, start in ((KEY, 0, 0), (KEY, 1, 0), (KEY, 0, _arrays.BPR_DRAWS), (KEY + 1, 0, 0))
+    )
+    for tasks in others:
+        assert abs(np.corrcoef(tasks, first)[0, 1]) < 0.1
 
 
 # steps

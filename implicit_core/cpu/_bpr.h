@@ -55,15 +55,24 @@ FOR_BEST_ISA(draw_triples, draw_triples_body)
 
 constexpr std::uint32_t BLOCKS = 16; // as _arrays.BPR_BLOCKS
 
-// Users and items fall into BLOCKS blocks each (a power of two), by a hash. A step belongs to the block of its user
-// and the pair of blocks of its items. In a round, tasks share no block: rounds 0 .. BLOCKS - 1 hold the pairs of a
-// block with itself, the others, by the circle method of round-robin tournaments, the pairs of different blocks; within
-// both, the blocks of users rotate. Round r has BLOCKS or BLOCKS / 2 tasks, numbered from r * BLOCKS.
-inline std::uint32_t block_of(std::int32_t id) { return (std::uint32_t(id) * 0x9E3779B9U >> 16) & (BLOCKS - 1); }
+// Users and items fall into BLOCKS blocks each (a power of two), by the first bits of their id times an odd number
+// (Dietzfelbinger et al. 1997, "A reliable randomized algorithm for the closest-pair problem"). It is drawn anew each
+// time that steps are put in order: with the same blocks in all epochs the same pairs always have the last word, and
+// the model ranks worse. A step belongs to the block of its user and the pair of blocks of its items. In a round, tasks
+// share no block: rounds 0 .. BLOCKS - 1 hold the pairs of a block with itself, the others, by the circle method of
+// round-robin tournaments, the pairs of different blocks; within both, the blocks of users rotate. Round r has BLOCKS
+// or BLOCKS / 2 tasks, numbered from r * BLOCKS.
+inline std::uint32_t block_multiplier(std::uint64_t key, std::uint32_t epoch, std::uint64_t first) {
+    return std::uint32_t(philox(key, epoch, 1, first).first) | 1;
+}
 
-inline std::uint16_t task_of(const Triple &triple) {
-    const std::uint32_t user = block_of(triple.user);
-    const std::uint32_t a = block_of(triple.liked), b = block_of(triple.disliked), last = BLOCKS - 1;
+inline std::uint32_t block_of(std::int32_t id, std::uint32_t multiplier) {
+    return std::uint32_t(std::uint64_t(std::uint32_t(id) * multiplier) * BLOCKS >> 32);
+}
+
+inline std::uint16_t task_of(const Triple &triple, std::uint32_t multiplier) {
+    const std::uint32_t user = block_of(triple.user, multiplier), last = BLOCKS - 1;
+    const std::uint32_t a = block_of(triple.liked, multiplier), b = block_of(triple.disliked, multiplier);
     if (a == b) return std::uint16_t(((user + BLOCKS - a) % BLOCKS) * BLOCKS + a);
     std::uint32_t round, slot = 0;
     if (a == last || b == last) {

@@ -20,7 +20,8 @@ cdef extern from "_bpr.h" nogil:
     int draw_triples[T](
         const Entries *entries, uint64_t key, uint32_t epoch, uint64_t first, int n, bint verify, T *triples
     )
-    uint16_t task_of(const Triple &triple)
+    uint32_t block_multiplier(uint64_t key, uint32_t epoch, uint64_t first)
+    uint16_t task_of(const Triple &triple, uint32_t multiplier)
     cppclass Schedule:
         Schedule(int threads) except +
         int64_t take(int thread)
@@ -59,11 +60,12 @@ cdef void _draw_part(
 ) noexcept nogil:
     cdef int64_t k, end = start
     cdef int n, useful
+    cdef uint32_t multiplier = block_multiplier(key, epoch, first)
     while start < stop:
         n = <int> min(stop - start, DRAWS)
         useful = draw_triples(entries, key, epoch, first + <uint64_t> start, n, verify, <Triple *> &triples[end, 0])
         for k in range(end, end + useful):
-            tasks[k] = task_of((<Triple *> &triples[k, 0])[0])
+            tasks[k] = task_of((<Triple *> &triples[k, 0])[0], multiplier)
             sizes[tasks[k]] += 1
         start += n
         end += useful

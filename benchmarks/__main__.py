@@ -54,8 +54,8 @@ def others(full: bool) -> Iterator[Case]:
     """The other models, metrics, splits, weights, import."""
     epochs = {"data": "planted", "factors": 64, "epochs": 10}
     bpr = epochs | {"model": "bpr", "epochs": 20, "learning_rate": 0.05}  # the default learns little in so few
-    yield Case("bpr 20 epochs", "Epochs", bpr, {"implicit": 2.0}, repeat=3)
-    yield Case("bpr race", "Epochs", bpr, {"implicit": 3.0}, own={"deterministic": False}, repeat=3)
+    yield Case("bpr 20 epochs", "Epochs", bpr, {"implicit": 2.0}, repeat=5)
+    yield Case("bpr race", "Epochs", bpr, {"implicit": 3.0}, own={"deterministic": False}, repeat=5)
     yield Case("lmf 10 epochs", "Epochs", epochs | {"model": "lmf"}, {"implicit": 3.0}, repeat=3)
     frugal = epochs | {"model": "lmf"}
     yield Case("lmf, one negative an entry", "Epochs", frugal, {"implicit": 3.0}, own={"neg_prop": 1}, repeat=3)

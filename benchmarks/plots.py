@@ -118,6 +118,7 @@ def entries(axes: Any, rows: list[Row]) -> bool:
 def draw(results: Path, folder: Path) -> None:
     """Write ``NAME.svg`` for each plot that the results have figures for."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         print("matplotlib is not installed, so that there are no plots")
@@ -127,7 +128,8 @@ def draw(results: Path, folder: Path) -> None:
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         if plot(figure.subplots(), measured["reports"]):
             figure.text(0.99, 0.005, measured["machine"], ha="right", fontsize=5, color="gray")
-            figure.savefig(folder / f"{plot.__name__}.svg", metadata={"Date": None})
+            with rc_context({"svg.hashsalt": plot.__name__}):  # for the same file from the same figures
+                figure.savefig(folder / f"{plot.__name__}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

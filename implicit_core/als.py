@@ -406,7 +406,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
                 gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
                 A, _ = _arrays.linear_system(local, 0, liked_factors, gram, ridge, objective.policy)
                 try:
-                    user_weights = scipy.linalg.cho_factor(A)
+                    user_weights = scipy.linalg.cho_factor(A)[0], False
                 except np.linalg.LinAlgError as error:
                     raise ModelFitError.not_positive_definite(userid) from error
             else:
@@ -557,7 +557,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
 def _check_weights(user_weights: Any, factors: int) -> None:
     """Raise TypeError or ValueError unless this is a Cholesky factor as ``explain`` returns it."""
-    if not isinstance(user_weights, tuple) or len(user_weights) != 2 or not isinstance(user_weights[1], (bool, int)):
+    lower = np.asarray(user_weights[1]) if isinstance(user_weights, tuple) and len(user_weights) == 2 else None
+    if lower is None or lower.ndim or lower.dtype.kind not in "bi":  # SciPy 1.18 makes an array of it
         raise TypeError(f"user_weights must be what explain returned before, got {type(user_weights).__name__}")
     factor = real_matrix(user_weights[0], "user_weights[0]")
     if factor.shape != (factors, factors) or not (all_finite(factor) and factor.diagonal().all()):

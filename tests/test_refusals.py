@@ -317,13 +317,16 @@ def test_more_factors_than_fit_into_memory_are_an_error_that_says_so(kind):
         (np.full((2, 2), np.nan), True),
         (np.zeros((2, 2)), True),
         (np.eye(2), "x"),
+        (np.eye(2), np.array([True])),
     ],
 )
 def test_weights_that_explain_did_not_return_are_refused(model, weights):
     with pytest.raises((TypeError, ValueError), match="user_weights"):
         model.explain(0, MATRIX, 1, user_weights=weights)
     _, _, right = model.explain(0, MATRIX, 1)
-    assert model.explain(0, MATRIX, 2, user_weights=right)[:2] == model.explain(0, MATRIX, 2)[:2]
+    assert isinstance(right[1], bool)
+    for given in (right, (right[0], np.array(right[1]))):
+        assert model.explain(0, MATRIX, 2, user_weights=given)[:2] == model.explain(0, MATRIX, 2)[:2]
 
 
 HUGE = [1e19, 1e39, 1e200, np.inf]

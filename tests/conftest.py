@@ -78,3 +78,17 @@ def _contents(value):
     parts = [getattr(value, name, None) for name in ("data", "indices", "indptr", "row", "col")]
     parts = [part for part in parts if isinstance(part, np.ndarray)]
     return [part.copy() for part in parts or [np.asarray(value)]]
+
+
+@pytest.fixture
+def with_spare_room():
+    """Return a function that gives a CSR matrix arrays that go on after its last entry, with wild columns there."""
+
+    def copy(matrix):
+        roomy = type(matrix)(matrix.shape, dtype=matrix.dtype)
+        roomy.indptr = matrix.indptr.copy()
+        roomy.indices = np.concatenate([matrix.indices, np.full(500, 2**30, dtype=matrix.indices.dtype)])
+        roomy.data = np.concatenate([matrix.data, np.full(500, np.nan, dtype=matrix.dtype)])
+        return roomy
+
+    return copy

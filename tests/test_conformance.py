@@ -1173,6 +1173,18 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch, kind):
     assert issubclass(ModelLoadError, ValueError)
 
 
+def test_what_lies_behind_the_last_entry_does_not_matter(make, model, matrix, with_spare_room):
+    roomy = make()
+    roomy.fit(with_spare_room(matrix), show_progress=False)
+    for side in ("user_factors", "item_factors"):
+        np.testing.assert_array_equal(getattr(roomy, side), getattr(model, side))
+    for users in (2, [1, 2]):
+        for rows in (matrix, matrix[users]):
+            found = model.recommend(users, with_spare_room(rows), N=5)
+            for part, wanted in zip(found, model.recommend(users, rows, N=5), strict=True):
+                np.testing.assert_array_equal(part, wanted)
+
+
 def test_entries_that_the_model_does_not_know_do_not_become_attributes(model, matrix, tmp_path):
     memory = io.BytesIO()
     model.save(memory)

@@ -257,6 +257,14 @@ def test_any_type_of_values_and_indices_will_do(kind, matrix, dtype, index, cont
         model.recommend(0, given[[0]].astype(complex))
 
 
+def test_what_lies_behind_the_last_entry_does_not_matter(kind, matrix, with_spare_room):
+    wanted, model = fitted(kind, matrix), fitted(kind, with_spare_room(matrix))
+    assert (wanted.similarity != model.similarity).nnz == 0
+    for users in (2, [1, 2]):
+        same(model.recommend(users, with_spare_room(matrix[users])), wanted.recommend(users, matrix[users]))
+    same(model.recommend([1, 2], with_spare_room(matrix)), wanted.recommend([1, 2], matrix[[1, 2]]))
+
+
 def test_order_and_duplicates_of_entries_do_not_matter(kind, matrix, unmodified):
     wanted = fitted(kind, matrix)
     coo = matrix.tocoo()

@@ -80,8 +80,10 @@ cdef void _chunk(
 
 
 cdef Rows _rows(const int64_t[::1] indptr, const int32_t[::1] indices, const double[::1] values) noexcept nogil:
+    """Entries of the rows, without what may lie behind them, which nobody has checked."""
+    cdef Py_ssize_t size = <Py_ssize_t> indptr[indptr.shape[0] - 1]
     cdef Rows rows
     rows.indptr = &indptr[0]
-    rows.indices = span(&indices[0] if indices.shape[0] else NULL, indices.shape[0])
-    rows.values = span(&values[0] if values.shape[0] else NULL, values.shape[0])
+    rows.indices = span(&indices[0] if indices.shape[0] else NULL, size)
+    rows.values = span(&values[0] if values.shape[0] else NULL, size)
     return rows

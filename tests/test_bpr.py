@@ -11,7 +11,7 @@ import implicit_core.bpr
 import implicit_core.cpu.bpr
 from implicit_core import _arrays
 from implicit_core.bpr import BayesianPersonalizedRanking
-from implicit_core.cpu import kernels
+from implicit_core.cpu import _bpr, kernels
 from implicit_core.recommender_base import ModelFitError
 from implicit_core.utils import confidences, to_counts
 
@@ -101,7 +101,32 @@ def test_work_is_spread_over_tasks(epoch):
     random = np.random.default_rng(0)
     triples = random.integers(0, 100_000, (400_000, 3)).astype(np.int32)
     sizes = np.bincount(_arrays.bpr_tasks(triples, _arrays.bpr_multiplier(KEY, epoch, 0)))
-    assert sizes.max() < 3 * sizes[sizes > 0].mean()
+    blocks = _arrays.BPR_BLOCKS
+    tasks = blocks * blocks + blocks * (blocks - 1) * blocks // 2  # pairs of items of one block, and of two
+    assert np.count_nonzero(sizes) == tasks
+    assert sizes.max() < 3 * sizes.sum() / tasks
+
+
+@pytest.mark.parametrize("first", [0, 2**40 + 3])
+def test_the_draws_of_the_kernel_and_their_tasks_are_those_of_the_definition(first):
+    """Identifiers are large, so that each bit of what blocks are made of counts."""
+    random = np.random.default_rng(2)
+    n, rows = 3000, 50
+    counts, users = entries_of(sparse.csr_matrix(random.random((rows, 40)) < 0.3, dtype=np.float32))
+    counts = counts._replace(indices=random.integers(0, 2**31 - 1, len(users)).astype(np.int32))
+    for epoch in range(12):
+        triples, tasks = np.empty((n, 3), np.int32), np.empty(n, np.uint16)
+        sizes = np.zeros((1, _arrays.BPR_BLOCKS**3), np.int64)
+        parts = np.array([0, n])
+        _bpr.draw(counts.indptr, users, counts.indices, KEY, epoch, first, False, parts, triples, tasks, sizes)
+        expected, skipped = _arrays.bpr_draws(
+            counts, users, KEY, epoch, np.arange(first, first + n, dtype=np.uint64), False
+        )
+        useful = n - skipped.sum()
+        assert np.array_equal(triples[:useful], expected[~skipped])
+        wanted = _arrays.bpr_tasks(expected[~skipped], _arrays.bpr_multiplier(KEY, epoch, first))
+        assert np.array_equal(tasks[:useful], wanted)
+        assert np.array_equal(sizes[0], np.bincount(wanted, minlength=sizes.size))
 
 
 def test_blocks_are_others_in_each_epoch_and_each_part_of_it():
@@ -172,11 +197,13 @@ def test_factors_have_the_same_bits_for_any_number_of_threads(monkeypatch, dtype
     fitted = []
     for threads in (1, 2, 3, 8):
         model = BayesianPersonalizedRanking(7, iterations=4, random_state=5, num_threads=threads, dtype=dtype)
-        model.fit(likes(200, 150), show_progress=False)
-        fitted.append((model.user_factors, model.item_factors))
-    for users, items in fitted[1:]:
+        reports = []
+        model.fit(likes(200, 150), show_progress=False, callback=lambda *report, to=reports: to.append(report[2:]))
+        fitted.append((model.user_factors, model.item_factors, reports))
+    for users, items, reports in fitted[1:]:
         assert np.array_equal(users, fitted[0][0])
         assert np.array_equal(items, fitted[0][1])
+        assert reports == fitted[0][2]
 
 
 # the model

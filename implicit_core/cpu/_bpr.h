@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cmath>
 #include <thread>
-#include <vector>
 
 struct Triple {
     std::int32_t user, liked, disliked;
@@ -84,12 +83,14 @@ inline std::uint16_t task_of(const Triple &triple, std::uint32_t multiplier) {
     return std::uint16_t((BLOCKS + round * BLOCKS + (user + BLOCKS - slot) % BLOCKS) * BLOCKS + slot);
 }
 
-// The blocks of a task: the inverse of task_of. Rounds from BLOCKS on fill only half of their slots.
+// The round and the blocks of a task: the inverse of task_of. Rounds from BLOCKS on fill only half of their slots.
 struct Blocks {
-    std::uint32_t user, liked, disliked;
+    std::uint32_t round, slot, user, liked, disliked;
 
     Blocks(std::int64_t task) {
-        const std::uint32_t round = std::uint32_t(task) / BLOCKS, slot = std::uint32_t(task) % BLOCKS, last = BLOCKS - 1;
+        const std::uint32_t last = BLOCKS - 1;
+        round = std::uint32_t(task) / BLOCKS;
+        slot = std::uint32_t(task) % BLOCKS;
         user = (round + slot) % BLOCKS;
         liked = disliked = slot;
         if (round < BLOCKS) return;
@@ -97,21 +98,21 @@ struct Blocks {
         liked = slot == 0 ? last : (pairing + slot) % last;
         disliked = (pairing + last - slot) % last;
     }
-    static bool exists(std::int64_t task) {
-        return std::uint32_t(task) / BLOCKS < BLOCKS || std::uint32_t(task) % BLOCKS < BLOCKS / 2;
+    bool exist() const { return round < BLOCKS || slot < BLOCKS / 2; }
+
+    // The end of the last round before this one that has a task for the block of users. One for those of items has
+    // each round; in the round before, this block of users had the next slot, if that existed.
+    std::uint32_t users_free() const {
+        if (round < BLOCKS || slot + 1 < BLOCKS / 2) return round;
+        return std::max(round - BLOCKS / 2, BLOCKS);
     }
 };
 
 // Hands out tasks to threads, in their order. A task begins when the earlier ones that share a block with it are done:
 // each block sees its tasks in the same order, whatever the threads do, and none waits for all others as at a barrier.
 class Schedule {
-    struct Turn { // what a thread knows: its task, and how many come before it per block
-        std::int64_t task = -1;
-        std::uint32_t users[BLOCKS] = {}, items[BLOCKS] = {};
-    };
     std::atomic<std::int64_t> next{0};
-    std::atomic<std::uint32_t> users[BLOCKS] = {}, items[BLOCKS] = {}; // tasks done per block
-    std::vector<Turn> turns;
+    std::atomic<std::uint32_t> users[BLOCKS] = {}, items[BLOCKS] = {}; // the end of the last round that is done
 
     static void wait(const std::atomic<std::uint32_t> &done, std::uint32_t before) {
         for (int spins = 0; done.load(std::memory_order_acquire) != before; ++spins)
@@ -119,35 +120,23 @@ class Schedule {
     }
 
   public:
-    explicit Schedule(int threads) : turns(threads) {}
-
-    // The next task for this thread, once it may begin; -1 after the last.
-    std::int64_t take(int thread) {
-        const std::int64_t tasks = std::int64_t(BLOCKS) * BLOCKS * BLOCKS;
-        Turn &turn = turns[thread];
+    // The next task, once it may begin; -1 after the last.
+    std::int64_t take() {
         std::int64_t task = next.fetch_add(1);
-        while (task < tasks && !Blocks::exists(task)) task = next.fetch_add(1);
-        if (task >= tasks) return -1;
-        for (std::int64_t earlier = std::max<std::int64_t>(turn.task, 0); earlier < task; ++earlier) {
-            if (!Blocks::exists(earlier)) continue;
-            const Blocks its(earlier);
-            ++turn.users[its.user];
-            ++turn.items[its.liked];
-            if (its.disliked != its.liked) ++turn.items[its.disliked];
-        }
-        turn.task = task;
+        while (!Blocks(task).exist()) task = next.fetch_add(1);
+        if (task >= std::int64_t(BLOCKS) * BLOCKS * BLOCKS) return -1;
         const Blocks its(task);
-        wait(users[its.user], turn.users[its.user]);
-        wait(items[its.liked], turn.items[its.liked]);
-        wait(items[its.disliked], turn.items[its.disliked]);
+        wait(users[its.user], its.users_free());
+        wait(items[its.liked], its.round);
+        wait(items[its.disliked], its.round);
         return task;
     }
 
     void finish(std::int64_t task) {
         const Blocks its(task);
-        users[its.user].fetch_add(1, std::memory_order_release);
-        items[its.liked].fetch_add(1, std::memory_order_release);
-        if (its.disliked != its.liked) items[its.disliked].fetch_add(1, std::memory_order_release);
+        users[its.user].store(its.round + 1, std::memory_order_release);
+        items[its.liked].store(its.round + 1, std::memory_order_release);
+        items[its.disliked].store(its.round + 1, std::memory_order_release);
     }
 };
 

@@ -23,8 +23,7 @@ cdef extern from "_bpr.h" nogil:
     uint32_t block_multiplier(uint64_t key, uint32_t epoch, uint64_t first)
     uint16_t task_of(const Triple &triple, uint32_t multiplier)
     cppclass Schedule:
-        Schedule(int threads) except +
-        int64_t take(int thread)
+        int64_t take()
         void finish(int64_t task)
     int64_t bpr_steps[T](
         const Triple *triples, Py_ssize_t size, Span[T] X, Span[T] Y, Py_ssize_t width, T rate, T regularization
@@ -109,22 +108,21 @@ def learn(
     """Take the steps by task, in parallel where tasks share no block; return how many liked items scored higher."""
     cdef int thread
     cdef int64_t correct = 0
-    cdef Schedule *schedule = new Schedule(num_threads)
+    cdef Schedule schedule
     for thread in prange(num_threads, nogil=True, schedule="static", chunksize=1, num_threads=num_threads):
-        correct += _learn_turns(schedule, thread, triples, offsets, X, Y, learning_rate, regularization)
-    del schedule
+        correct += _learn_turns(&schedule, triples, offsets, X, Y, learning_rate, regularization)
     return correct
 
 
 cdef int64_t _learn_turns(
-    Schedule *schedule, int thread, const int32_t[:, ::1] triples, const int64_t[::1] offsets, floating[:, ::1] X,
+    Schedule *schedule, const int32_t[:, ::1] triples, const int64_t[::1] offsets, floating[:, ::1] X,
     floating[:, ::1] Y, floating learning_rate, floating regularization,
 ) noexcept nogil:
-    cdef int64_t correct = 0, task = schedule.take(thread)
+    cdef int64_t correct = 0, task = schedule.take()
     while task >= 0:
         correct += _steps(triples, offsets[task], offsets[task + 1], X, Y, learning_rate, regularization)
         schedule.finish(task)
-        task = schedule.take(thread)
+        task = schedule.take()
     return correct
 
 

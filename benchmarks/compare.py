@@ -1,6 +1,6 @@
 """Run one piece of work in several libraries by turns, each in a process of its own that sleeps while others work.
 
-    python -m benchmarks.compare TASK [name=value ...] [--libraries implicit_core,implicit] [--threads 2] [--repeat 5]
+    python -m benchmarks.compare TASK [name=value ...] [--libraries implicit_core,...] [--threads 2] [--repeat 5]
     python -m benchmarks.compare Fit data=debian factors=64 --repeat 5 --json fit.json
 
 TASK is a class of ``benchmarks/tasks.py``; its options are JSON values or else text. The first run is a warm-up.
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import workloads
+from benchmarks import tasks, workloads
 
 OURS = "implicit_core"
 ALONE = f"{OURS}@1"  #: ours with one thread
@@ -152,12 +152,20 @@ def run(case: Case, threads: int = 2) -> Report:
 
 
 def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
-    """Share of equal ids, and the largest difference of scores relative to the largest score."""
+    """Share of equal ids where scores are apart, and the largest difference of scores, relative to the largest one.
+
+    Where scores differ by no more than 1e-5 of the largest, the libraries order them as they round them; the last
+    place may be such a tie with an item that is not among the results.
+    """
     if "ids" not in ours or "ids" not in theirs:
         return {}
-    shown = (ours["scores"] > -1e30) & (theirs["scores"] > -1e30)
-    difference = np.abs(ours["scores"] - theirs["scores"])[shown].max(initial=0) / np.abs(ours["scores"][shown]).max()
-    return {"equal ids": float((ours["ids"] == theirs["ids"])[shown].mean()), "score difference": float(difference)}
+    scores, unit = ours["scores"], np.abs(ours["scores"][ours["scores"] > -1e30]).max()
+    shown = (scores > -1e30) & (theirs["scores"] > -1e30)
+    difference = np.abs(scores - theirs["scores"])[shown].max(initial=0) / unit
+    near = np.abs(np.diff(scores, axis=1)) <= 1e-5 * unit
+    tied = np.pad(near, ((0, 0), (1, 0))) | np.pad(near, ((0, 0), (0, 1)), constant_values=True)
+    equal = (ours["ids"] == theirs["ids"])[shown & ~tied]
+    return {"equal ids": float(equal.mean()) if equal.size else 1.0, "score difference": float(difference)}
 
 
 def machine() -> str:
@@ -177,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task")
     parser.add_argument("options", nargs="*", metavar="name=value")
-    parser.add_argument("--libraries", default=f"{OURS},implicit")
+    parser.add_argument("--libraries", help="ours and each installed peer that the task is made for, if not given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -189,7 +197,8 @@ def main() -> None:
             options[name] = json.loads(value)
         except json.JSONDecodeError:
             options[name] = value
-    case = Case(args.task, args.task, options, libraries=args.libraries.split(","), repeat=args.repeat)
+    libraries = args.libraries.split(",") if args.libraries else (OURS, *getattr(tasks, args.task).peers)
+    case = Case(args.task, args.task, options, libraries=libraries, repeat=args.repeat)
     report = run(case, args.threads)
     print(*report.lines(), sep="\n")
     if args.json:

@@ -53,7 +53,7 @@ def recommendations(axes: Any, rows: list[Row]) -> bool:
     """Seconds, by data set."""
     chosen = [(name, row) for name, row in matching(rows, r"recommend (\S+)") if row["case"]["task"] == "Recommend"]
     bars(axes, chosen, median)
-    axes.set(ylabel="seconds (log)", yscale="log", title="recommend: ten items for every user, exactly")
+    axes.set(ylabel="seconds (log)", yscale="log", title="recommend: ten items for many users, exactly")
     return bool(chosen)
 
 
@@ -81,13 +81,10 @@ def memory(axes: Any, rows: list[Row]) -> bool:
 
 def loss(axes: Any, rows: list[Row]) -> bool:
     """Loss against time."""
-    chosen = matching(rows, r"time to loss, (\d) steps")
-    for steps, row in chosen:
+    chosen = matching(rows, r"(time to loss)")
+    for _, row in chosen:
         for library, curve in row["curves"].items():
-            if library == "implicit_core" or row is chosen[0][1]:
-                label = f"{library}, {steps if library == 'implicit_core' else 3} CG steps"
-                style = "-" if steps == "3" else "--"
-                axes.plot(*zip(*curve, strict=True), style, marker=".", label=label, color=COLOURS[library])
+            axes.plot(*zip(*curve, strict=True), marker=".", label=library, color=COLOURS[library])
     axes.set(xlabel="seconds", ylabel="loss", title="Loss against time, 64 factors, lastfm-shaped")
     if chosen:
         axes.legend()
@@ -108,10 +105,14 @@ def threads(axes: Any, rows: list[Row]) -> bool:
 
 def entries(axes: Any, rows: list[Row]) -> bool:
     """Time by stored entries."""
-    chosen = matching(rows, r"als 64, (\d+) entries")
-    points = [(int(count), median(row, "implicit_core")) for count, row in chosen]
-    axes.loglog(*zip(*points, strict=True) if points else ((), ()), marker="o", color=COLOURS["implicit_core"])
+    kinds = {"entries": "of a matrix that grows with them", "in one shape": "of a matrix of 255,102 × 208,333"}
+    for kind, label in kinds.items():
+        chosen = matching(rows, rf"als 64, (\d+) {kind}")
+        points = [(int(count), median(row, "implicit_core")) for count, row in chosen]
+        axes.loglog(*zip(*points, strict=True) if points else ((), ()), marker="o", label=label)
     axes.set(xlabel="stored entries", ylabel="seconds per iteration", title="Scaling with entries, 64 factors")
+    if chosen:
+        axes.legend()
     return bool(chosen)
 
 

@@ -33,6 +33,8 @@ REGULARIZATION, ALPHA = 0.05, 2.0
 class Task:
     """A task without figures beside its time."""
 
+    peers: tuple[str, ...] = ("implicit",)  #: libraries that it is made for, beside ours
+
     def quality(self) -> dict[str, float]:
         """What is measured beside the time."""
         return {}
@@ -43,7 +45,9 @@ class Task:
 
 
 class Fit(Task):
-    """One iteration of ALS: both half-steps. The loss is that after ``iterations`` from the same seed."""
+    """One iteration of ALS: both half-steps. The loss is that after ``iterations``; irspack has another start."""
+
+    peers = ("implicit", "irspack")
 
     def __init__(
         self, library: str, threads: int, data: str, factors: int, exact: bool = False, iterations: int = 3
@@ -66,27 +70,34 @@ class Fit(Task):
     def run(self) -> float | None:
         """Go on from the factors reached."""
         self.done += 1
-        if self.library == "irspack":
-            self.model.run_epoch()
-            return None
         seconds: list[float] = []
-        self.model.fit(self.counts, show_progress=False, callback=lambda *report: seconds.append(report[1]))
+        if self.library == "irspack":
+            start = time.perf_counter()
+            self.model.run_epoch()
+            seconds.append(time.perf_counter() - start)
+        else:
+            self.model.fit(self.counts, show_progress=False, callback=lambda *report: seconds.append(report[1]))
         if self.done == self.iterations:
             self.loss = self._loss()
         return seconds[0]
 
     def _loss(self) -> float:
+        if self.library == "irspack":  # whose values are weighted already
+            trained = self.model.trainer.core_trainer
+            return float(calculate_loss(self.counts, trained.user, trained.item, REGULARIZATION))
         counts = self.counts.copy()
         counts.data *= np.float32(ALPHA)
         return float(calculate_loss(counts, self.model.user_factors, self.model.item_factors, REGULARIZATION))
 
     def quality(self) -> dict[str, float]:
         """The loss."""
-        return {} if self.library == "irspack" else {f"loss after {self.iterations}": self.loss}
+        return {f"loss after {self.iterations}": self.loss}
 
 
 class SparkFit(Fit):
     """The same beside ALS of Spark, whose penalty of a row grows with its entries, so that its loss is another one."""
+
+    peers = ("pyspark",)
 
     def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
         if library != "pyspark":
@@ -140,9 +151,11 @@ class SparkFit(Fit):
 class LossOverTime(Fit):
     """ALS from a seed to the loss that 15 iterations of implicit reach; the time for computing it does not count."""
 
-    def __init__(self, library: str, threads: int, data: str, factors: int, goal: float, cg_steps: int = 3) -> None:
+    peers = ("implicit",)
+
+    def __init__(self, library: str, threads: int, data: str, factors: int, goal: float) -> None:
         super().__init__(library, threads, data, factors)
-        self.model.iterations, self.model.cg_steps, self.goal = 1, cg_steps, goal
+        self.goal = goal
         self.curve: list[tuple[float, float]] = []
 
     def run(self) -> float:
@@ -164,7 +177,7 @@ class LossOverTime(Fit):
 
 
 class FitMemory(Task):
-    """Peak memory of an ALS fit above what its input takes, in MB."""
+    """Peak memory of an ALS fit above what its input takes, in MB, its factors included."""
 
     def __init__(self, library: str, threads: int, data: str, factors: int) -> None:
         self.fit = Fit(library, threads, data, factors)
@@ -174,6 +187,7 @@ class FitMemory(Task):
 
     def run(self) -> float:
         """The peak during one iteration."""
+        self.fit.model.user_factors = self.fit.model.item_factors = None
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
         before = _status("VmRSS")
         self.fit.model.fit(self.fit.counts, show_progress=False)
@@ -196,7 +210,7 @@ class Recommend(Task):
         self, library: str, threads: int, data: str, factors: int, users: int | None = None, **load: Any
     ) -> None:
         cls = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares
-        self.model = cls.load(str(workloads.model_path(data, factors)), **load)
+        self.library, self.model = library, cls.load(str(workloads.model_path(data, factors)), **load)
         self.model.num_threads = threads
         self.counts = workloads.load(data)[:users]
         self.users = np.arange(self.counts.shape[0])
@@ -206,7 +220,9 @@ class Recommend(Task):
         self.found = self.model.recommend(self.users, self.counts, N=10)
 
     def quality(self) -> dict[str, float]:
-        """How many items the product of lengths |x||y| cannot rule out, on average."""
+        """Of ours, how many items the product of lengths |x||y| cannot rule out, on average; others score all."""
+        if self.library != "implicit_core":
+            return {}
         items = np.sort(np.linalg.norm(self.model.item_factors, axis=1))
         least = self.found[1][:, -1] / np.maximum(np.linalg.norm(self.model.user_factors[self.users], axis=1), 1e-30)
         within = len(items) - np.searchsorted(items, least)

@@ -25,13 +25,16 @@ class _Tracked:
 
 
 class Fit(_Tracked):
-    """An iteration of ALS."""
+    """A call of ALS's fit for one iteration, checks and the transposed matrix included."""
 
     task, options = "Fit", {"data": "planted", "factors": 64}
 
-    def track_loss(self, threads: int) -> float:
-        while self.work.done < self.work.iterations:
+    def setup(self, threads: int) -> None:
+        super().setup(threads)
+        while self.work.done < self.work.iterations:  # after which the loss is computed, once
             self.work.run()
+
+    def track_loss(self, threads: int) -> float:
         return float(self.work.loss)
 
     def peakmem_run(self, threads: int) -> None:
@@ -96,3 +99,21 @@ class Metrics(_Tracked):
     """Ranking metrics of a fitted model."""
 
     task, options = "Metrics", {"data": "planted", "factors": 64}
+
+
+class LeaveKOutSplit(_Tracked):
+    """A split that leaves out an entry of each user."""
+
+    task, options = "Call", {"data": "planted", "path": "evaluation.leave_k_out_split"}
+
+
+class TrainTestSplit(_Tracked):
+    """A split of entries at random."""
+
+    task, options = "Call", {"data": "planted", "path": "evaluation.train_test_split"}
+
+
+class BM25Weight(_Tracked):
+    """Weights of all entries."""
+
+    task, options = "Call", {"data": "planted", "path": "nearest_neighbours.bm25_weight"}

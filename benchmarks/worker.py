@@ -23,8 +23,9 @@ def main() -> None:
     library, threads, name, options = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not come between
     warnings.simplefilter("ignore")
-    with threadpool_limits(1 if name == "Fit" else int(threads), "blas"):
-        task = getattr(tasks, name)(library, int(threads), **json.loads(options))
+    kind = getattr(tasks, name)
+    with threadpool_limits(1 if issubclass(kind, (tasks.Fit, tasks.FitMemory)) else int(threads), "blas"):
+        task = kind(library, int(threads), **json.loads(options))
         print(json.dumps("ready"), file=answers, flush=True)
         for line in sys.stdin:
             command, _, path = line.strip().partition(" ")

@@ -35,7 +35,8 @@ def matrix_path(name: str) -> Path:
         ``lastfm-shaped``: 358,868 × 292,385 with 17.6 million independent entries, after BM25; ``lastfm-counts``: the
         same before; ``debian``: the data set that comes with the package; ``planted``: 30,000 × 40,000 with a million
         entries of 50 taste groups; ``items-N``: 10,000 × N with 400,000 of them; ``entries-N``: N entries at the
-        density of rows of ``lastfm-shaped``; or the path of an ``.npz`` file of `scipy.sparse.save_npz`.
+        density of rows of ``lastfm-shaped``; ``filled-N``: N entries in 255,102 × 208,333; or the path of an ``.npz``
+        file of `scipy.sparse.save_npz`.
     """
     if name.endswith(".npz"):
         return Path(name)
@@ -66,6 +67,8 @@ def _make(name: str) -> sparse.csr_matrix:
         return make_implicit(10_000, int(size), 400_000, groups=50, random_state=0)
     if kind == "entries":
         return make_implicit(int(size) // 49, int(size) // 60, int(size), groups=1, affinity=0.0, random_state=0)
+    if kind == "filled":
+        return make_implicit(255_102, 208_333, int(size), groups=1, affinity=0.0, random_state=0)
     raise ValueError(f"no such workload: {name!r}")
 
 

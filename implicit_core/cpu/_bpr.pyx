@@ -106,10 +106,10 @@ def learn(
     int num_threads,
 ):
     """Take the steps by task, in parallel where tasks share no block; return how many liked items scored higher."""
-    cdef int thread
+    cdef int _
     cdef int64_t correct = 0
     cdef Schedule schedule
-    for thread in prange(num_threads, nogil=True, schedule="static", chunksize=1, num_threads=num_threads):
+    for _ in prange(num_threads, nogil=True, schedule="static", chunksize=1, num_threads=num_threads):
         correct += _learn_turns(&schedule, triples, offsets, X, Y, learning_rate, regularization)
     return correct
 

@@ -5,8 +5,8 @@
 Of the stored pairs of a matrix of users × items, all taken as 1, a fifth is held out: those where
 ``numpy.random.default_rng(42).random(nnz) < 0.2``, in the order of its coordinates. Both libraries get the same
 parameters, which are defaults but for the number of factors; "ALS, w0" has those of `docs/api/als.md`. Recall is the
-share of a user's held-out items that are among the first 20; NDCG divides their discounted gain, 1 / log2(1 + rank), by the
-largest that is possible.
+share of a user's held-out items that are among the first 20; NDCG divides their discounted gain, 1 / log2(1 + rank),
+by the largest that is possible.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -134,6 +135,7 @@ def run(case: Case, threads: int = 2) -> Report:
     samples: dict[str, list[float]] = {library: [] for library in workers}
     for round_ in range(case.repeat + 1):
         for library, worker in workers.items():
+            time.sleep(0.1)  # until threads of the one before, of OpenBLAS among others, no longer spin for more work
             sample = worker.ask("run")
             if round_ or case.repeat == 0:
                 samples[library].append(sample)

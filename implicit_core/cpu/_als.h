@@ -64,13 +64,19 @@ template <class T> struct Row {
 struct Stream {
     const std::int32_t *next;
     const std::int32_t *end; // of the entries of all rows
-    bool again;              // the row being solved does not stay in the cache: fetch it again in each pass
+    bool again;              // fetch the row being solved in each pass, for it is longer than the window
 
-    static constexpr std::ptrdiff_t BYTES = 1 << 16; // of Y ahead of the row being solved
-    static constexpr std::ptrdiff_t AHEAD = 24;      // entries between asking and use in a row that does not stay
+    static constexpr std::ptrdiff_t AHEAD = 32; // entries between asking and use in a row that is fetched again
 
-    template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const std::int32_t *stop) {
-        for (; next < stop; ++next) fixed.prefetch(*next);
+    // How many entries behind the row being solved are fetched.
+    template <class T> static ALWAYS_INLINE std::ptrdiff_t window(const Fixed<T> &fixed) {
+        return (1 << 16) / (fixed.width * std::ptrdiff_t(sizeof(T)));
+    }
+    // Asks for `n` more while entry k of `row` is worked on.
+    template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, int n) {
+        const std::int32_t *const limit = row.ids + std::min(end - row.ids, row.n + window(fixed));
+        if (again) next = row.ids + k + AHEAD;
+        for (const std::int32_t *const stop = std::min(limit, next + n); next < stop; ++next) fixed.prefetch(*next);
     }
 };
 
@@ -88,13 +94,9 @@ template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::p
     using V = Vec<Set, T>;
     V sum = {};
     for (std::ptrdiff_t j = 0; j < width; j += V::LANES) sum = sum + V::load(a + j) * V::load(b + j);
-    constexpr int n = V::LANES < 4 ? V::LANES : 4;
-    using Wide = typename VectorOf<double, n * sizeof(double)>::type;
-    typename VectorOf<T, n * sizeof(T)>::type parts[V::LANES / n];
-    __builtin_memcpy(parts, &sum.lanes, Set::bytes);
-    Wide totals = {};
-    for (const auto &part : parts) totals += __builtin_convertvector(part, Wide);
-    return n < 4 ? T(totals[0] + totals[1]) : T((totals[0] + totals[1]) + (totals[n - 2] + totals[n - 1]));
+    T lanes[V::LANES];
+    sum.store(lanes);
+    return sum_lanes<Set::bytes>(lanes);
 }
 
 // N vectors of each out[m] = (G + ridge[m] I) v[m] from column j on.
@@ -150,16 +152,22 @@ ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_
     for (int e = 0; e < N; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
 }
 
-// Their inner products with v in the columns from `start` to `stop`.
+// Their inner products with v in the columns from `start` to `stop`. Every second cache line comes first: a processor
+// that sees the lines of a row read one after the other fetches those behind it from memory, which are of no use.
 template <class Set, int N, class T>
 ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
                             T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
+    constexpr std::ptrdiff_t LINE = std::max<std::ptrdiff_t>(64 / sizeof(T), V::LANES);
     V lanes[GROUP] = {};
-    for (std::ptrdiff_t j = start; j < stop; j += V::LANES) {
-        const V vj = V::load(v + j);
-        for (int e = 0; e < N; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
-    }
+#pragma GCC unroll 2
+    for (int odd = 1; odd >= 0; --odd)
+#pragma GCC unroll 4
+        for (std::ptrdiff_t line = start + odd * LINE; line < stop; line += 2 * LINE)
+            for (std::ptrdiff_t j = line; j < line + LINE && j < stop; j += V::LANES) {
+                const V vj = V::load(v + j);
+                for (int e = 0; e < N; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
+            }
     sum_lanes(lanes, sums);
 }
 
@@ -175,12 +183,8 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     for (int b = 0; b < F / V::LANES; ++b) kept[b] = V::load(out + b * V::LANES);
 
     Stream ahead = stream;
-    const std::ptrdiff_t window = Stream::BYTES / (width * std::ptrdiff_t(sizeof(T)));
-    const std::int32_t *const limit = row.ids + std::min(ahead.end - row.ids, row.n + window);
     for (std::ptrdiff_t k = 0; k < row.n; k += N) {
-        if (ahead.again) ahead.next = row.ids + k + Stream::AHEAD;
-        ahead.fetch(fixed, std::min(limit, ahead.next + N));
-
+        ahead.fetch(fixed, row, k, N);
         const T *y[N];
         group(fixed, row, k, y);
         T s[GROUP];
@@ -198,6 +202,23 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     for (int b = 0; b < F / V::LANES; ++b) kept[b].store(out + b * V::LANES);
     for (std::ptrdiff_t j = fixed.factors; j < width; ++j) out[j] = 0;
     stream = ahead;
+}
+
+// sum_k w_k (y_k . v)^2
+template <class Set, class T>
+ALWAYS_INLINE T curvature(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v) {
+    Stream ahead = stream;
+    T sums[GROUP] = {};
+    for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
+        ahead.fetch(fixed, row, k, GROUP);
+        const T *y[GROUP];
+        group(fixed, row, k, y);
+        T s[GROUP];
+        products<Set>(y, v, 0, fixed.width, s);
+        for (int e = 0; e < GROUP; ++e) sums[e] += row.weight[k + e] * s[e] * s[e];
+    }
+    stream = ahead;
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 // What conjugate gradient keeps of a row, in SEARCH width elements.
@@ -224,13 +245,16 @@ template <class Set, class T> struct Search {
         rsold = dot<Set>(r, r, width);
     }
     ALWAYS_INLINE bool done() const { return !(rsold >= TINY); }
+    // Given p . A p.
+    ALWAYS_INLINE T move(T curvature, std::ptrdiff_t width) {
+        const T length = rsold / curvature;
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(z + j) + length * V::load(p + j)).store(z + j);
+        return length;
+    }
     // Once Ap = A p.
     ALWAYS_INLINE void step(std::ptrdiff_t width) {
-        const T length = rsold / dot<Set>(p, Ap, width);
-        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
-            (V::load(z + j) + length * V::load(p + j)).store(z + j);
-            (V::load(r + j) - length * V::load(Ap + j)).store(r + j);
-        }
+        const T length = move(dot<Set>(p, Ap, width), width);
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) - length * V::load(Ap + j)).store(r + j);
         const T rsnew = dot<Set>(r, r, width), beta = rsnew / rsold;
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) + beta * V::load(p + j)).store(p + j);
         rsold = rsnew;
@@ -277,7 +301,7 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, i
             search.begin(fixed, x[i]);
         }
         stream->next = std::max(stream->next, rows[n - 1].ids + rows[n - 1].n);
-        stream->again = rows[0].n > in_cache(fixed);
+        stream->again = rows[0].n > Stream::window(fixed);
         int left = n;
         for (int pass = 0; pass <= steps && left > 0; ++pass) {
             apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, n);
@@ -288,9 +312,12 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, i
                 if (pass == 0) {
                     add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
                     search.turn_to_residual(fixed.width);
-                } else if (!search.done()) {
+                } else if (!search.done() && pass < steps) {
                     add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
                     search.step(fixed.width);
+                } else if (!search.done()) { // of A p, only p . A p is of use
+                    const T stored = curvature<Set>(fixed, row, *stream, search.p);
+                    search.move(stored + dot<Set>(search.p, search.Ap, fixed.width), fixed.width);
                 }
                 left -= search.done();
             }

@@ -25,6 +25,21 @@ template <class Set, class T> struct Vec {
     friend ALWAYS_INLINE Vec operator*(T a, const Vec &b) { return {a * b.lanes}; }
 };
 
+// The sum of the lanes of a vector, by halves.
+template <int BYTES, class T> ALWAYS_INLINE T sum_lanes(const T *lanes) {
+    constexpr int HALF = BYTES / 2;
+    if constexpr (HALF >= int(sizeof(T))) {
+        typename VectorOf<T, HALF>::type halves[2];
+        __builtin_memcpy(halves, lanes, BYTES);
+        halves[0] += halves[1];
+        T folded[HALF / sizeof(T)];
+        __builtin_memcpy(folded, halves, HALF);
+        return sum_lanes<HALF>(folded);
+    } else {
+        return lanes[0];
+    }
+}
+
 #if defined(__clang__)
 #define SHUFFLE(a, b, mask, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else

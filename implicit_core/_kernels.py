@@ -130,7 +130,7 @@ def product_work(left: Counts, right: Counts) -> NDArray[np.int64]:
     """How many multiplications of the sparse product left · right come before each row, and in all."""
     rows = left.indices[left.indptr[0] : left.indptr[-1]]
     before = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(np.diff(right.indptr).take(rows), out=before[1:])
+    np.cumsum(np.diff(right.indptr)[rows], out=before[1:])
     work: NDArray[np.int64] = before[left.indptr - left.indptr[0]]
     return work
 

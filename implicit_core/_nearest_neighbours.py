@@ -52,20 +52,28 @@ def all_pairs_knn(users: Matrix, K: int = 100, num_threads: int = 0, show_progre
     ValueError
         K is less than 1.
     """
+    found = neighbours(users, K, num_threads, show_progress)
+    row = np.repeat(np.arange(found.shape[0], dtype=np.int32), np.diff(found.indptr))
+    return coo_matrix((found.values, (row, found.indices)), shape=found.shape)
+
+
+def neighbours(users: Matrix, K: int, num_threads: int, show_progress: bool) -> Counts:
+    """What :func:`all_pairs_knn` finds, by rows."""
     K = check_count(K, "K", 1)
     check_threads(num_threads)
     matrix = finite_float64(check_csr(users, "users"), "users")
     n = matrix.shape[1]
     by_user, by_item = to_counts(matrix), to_counts(matrix.T.tocsr())
     k = min(K, n)
-    found = []
+    parts = []
     with progress_bar(n, show_progress) as progress:
         for rows, piece in _pieces(by_item, by_user, k, num_threads):
-            found.append(kernels.all_pairs_knn(piece, by_user, k, num_threads))
+            parts.append(kernels.all_pairs_knn(piece, by_user, k, num_threads))
             progress.update(rows.stop - rows.start)
-    row = np.repeat(np.arange(n, dtype=np.int32), _joined([np.diff(part.indptr) for part in found], np.int64))
-    col = _joined([part.indices for part in found], np.int32)
-    return coo_matrix((_joined([part.values for part in found], np.float64), (row, col)), shape=(n, n))
+    lengths = [np.zeros(1, dtype=np.int64), *(np.diff(part.indptr) for part in parts)]
+    indices = _joined([part.indices for part in parts], np.int32)
+    values = _joined([part.values for part in parts], np.float64)
+    return Counts(np.cumsum(np.concatenate(lengths)), indices, values, (n, n))
 
 
 def _pieces(left: Counts, right: Counts, k: int, num_threads: int) -> Iterator[tuple[slice, Counts]]:

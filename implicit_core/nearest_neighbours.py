@@ -22,7 +22,7 @@ from implicit_core._checks import (
     pairs,
 )
 from implicit_core._files import check_finite_entry, check_single_entries, is_mapped, set_state, write_npz
-from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, rank
+from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, neighbours, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core._weights import bm25_weight, normalize, tfidf_weight
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
@@ -141,7 +141,9 @@ class ItemItemRecommender(RecommenderBase):
         user_items = check_csr(given[0])
         matrix = finite_float64(user_items, "user_items")
         weights = csr_matrix((self._weights(matrix.tocoo().T).data, matrix.indices, matrix.indptr), shape=matrix.shape)
-        similarity = all_pairs_knn(weights, K, self.num_threads, show_progress).tocsr()
+        found = neighbours(weights, K, self.num_threads, show_progress)
+        similarity = csr_matrix((found.values, found.indices, found.indptr), shape=found.shape)
+        similarity.sort_indices()
         if not np.isfinite(similarity.data).all():
             raise ModelFitError("similarities are too large for float64; scale the values of user_items down")
         self.similarity, self.user_items, self._users = similarity, user_items, matrix.shape[0]

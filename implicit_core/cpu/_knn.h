@@ -29,16 +29,16 @@ struct Accumulator {
 
 inline bool is_unreached(double sum) { return sum == 0 && std::signbit(sum); }
 
-// Rows of `right` come in an order that no processor could foresee, so the first bytes of each are asked for some rows
-// ahead, also across the end of the left row. Always inline: to GCC a function that only prefetches does nothing, and it
-// drops calls of it.
+// Rows of `right` come in an order that no processor could foresee, so the first 64 entries of each are fetched some rows
+// ahead, also across the end of the left row, into the second cache: the first cannot wait for so many. Always inline: to
+// GCC a function that only prefetches does nothing, and it drops calls of it.
 constexpr std::int64_t AHEAD = 8, LINE_BYTES = 64;
 
 ALWAYS_INLINE void prefetch(const Rows &right, std::int32_t row) {
     const char *indices = reinterpret_cast<const char *>(right.indices.data + right.indptr[row]);
     const char *values = reinterpret_cast<const char *>(right.values.data + right.indptr[row]);
-    for (int line = 0; line < 2; ++line) PREFETCH(indices + line * LINE_BYTES);
-    for (int line = 0; line < 4; ++line) PREFETCH(values + line * LINE_BYTES);
+    for (int line = 0; line < 4; ++line) __builtin_prefetch(indices + line * LINE_BYTES, 0, 2);
+    for (int line = 0; line < 8; ++line) __builtin_prefetch(values + line * LINE_BYTES, 0, 2);
 }
 
 // Add left row `r` times right to `a`; return how many columns it reached whose sums were UNREACHED.

@@ -83,11 +83,11 @@ ALWAYS_INLINE void add_samples(const HalfStep<T> &half, const Samples &samples, 
     }
 }
 
-// Ask for the rows of a batch some time before they are added. Always inline, as _knn.h says.
+// Ask for the rows of a batch some time before they are added; into the second cache and always inline, as _knn.h says.
 template <class T> ALWAYS_INLINE void prefetch(const HalfStep<T> &half, const std::int32_t *ids, std::int64_t count) {
     for (std::int64_t k = 0; k < std::min<std::int64_t>(count, BATCH); ++k) {
         const T *y = half.row(ids[k]);
-        for (std::ptrdiff_t j = 0; j < half.width; j += 64 / std::ptrdiff_t(sizeof(T))) PREFETCH(y + j);
+        for (std::ptrdiff_t j = 0; j < half.width; j += 64 / std::ptrdiff_t(sizeof(T))) __builtin_prefetch(y + j, 0, 2);
     }
 }
 

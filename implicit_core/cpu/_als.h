@@ -60,17 +60,34 @@ template <class T> struct Row {
     T ridge;
 };
 
+// How many rows of Y stay in the cache from one pass to the next.
+constexpr std::ptrdiff_t CACHED = 1 << 18; // bytes
+template <class T> std::ptrdiff_t in_cache(const Fixed<T> &fixed) {
+    return CACHED / (fixed.width * std::ptrdiff_t(sizeof(T)));
+}
+
+// How many rows are solved together: G, which all read, must otherwise come from beyond the first cache in every step.
+constexpr int TOGETHER = 4;
+template <class T> ALWAYS_INLINE int together(const Fixed<T> &fixed) {
+    return fixed.factors * fixed.width * std::ptrdiff_t(sizeof(T)) > 1 << 14 ? TOGETHER : 1;
+}
+
 // Fetches rows of Y into the cache while others are worked on. `next` is the first entry that was not asked for.
 struct Stream {
     const std::int32_t *next;
     const std::int32_t *end; // of the entries of all rows
-    bool again;              // fetch the row being solved in each pass, for it is longer than the window
+    bool again;              // fetch the row being solved in each pass, for it is long
 
     static constexpr std::ptrdiff_t AHEAD = 32; // entries between asking and use in a row that is fetched again
 
-    // How many entries behind the row being solved are fetched.
+    static constexpr std::ptrdiff_t LONG = 1 << 16; // bytes
+
+    template <class T> static ALWAYS_INLINE bool is_long(const Fixed<T> &fixed, std::ptrdiff_t n) {
+        return n * fixed.width * std::ptrdiff_t(sizeof(T)) > LONG;
+    }
+    // How many entries behind the row being solved are fetched: more than those of the rows solved together.
     template <class T> static ALWAYS_INLINE std::ptrdiff_t window(const Fixed<T> &fixed) {
-        return (1 << 16) / (fixed.width * std::ptrdiff_t(sizeof(T)));
+        return together(fixed) > 1 ? in_cache(fixed) : LONG / (fixed.width * std::ptrdiff_t(sizeof(T)));
     }
     // Asks for `n` more while entry k of `row` is worked on.
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, int n) {
@@ -79,16 +96,6 @@ struct Stream {
         for (const std::int32_t *const stop = std::min(limit, next + n); next < stop; ++next) fixed.prefetch(*next);
     }
 };
-
-// How many rows of Y stay in the cache from one pass to the next.
-constexpr std::ptrdiff_t CACHED = 1 << 18; // bytes
-template <class T> std::ptrdiff_t in_cache(const Fixed<T> &fixed) { return CACHED / (fixed.width * sizeof(T)); }
-
-// How many rows are solved together: G, which all read, must otherwise come from beyond the first cache in every step.
-constexpr int TOGETHER = 4;
-template <class T> ALWAYS_INLINE int together(const Fixed<T> &fixed) {
-    return fixed.factors * fixed.width * std::ptrdiff_t(sizeof(T)) > 1 << 14 ? TOGETHER : 1;
-}
 
 template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::ptrdiff_t width) {
     using V = Vec<Set, T>;
@@ -301,7 +308,7 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, i
             search.begin(fixed, x[i]);
         }
         stream->next = std::max(stream->next, rows[n - 1].ids + rows[n - 1].n);
-        stream->again = rows[0].n > Stream::window(fixed);
+        stream->again = Stream::is_long(fixed, rows[0].n);
         int left = n;
         for (int pass = 0; pass <= steps && left > 0; ++pass) {
             apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, n);

@@ -303,14 +303,14 @@ def bpr_multiplier(key: int, epoch: int, start: int) -> int:
     return int(bits[0]) & 0xFFFFFFFF | 1
 
 
-def bpr_tasks(triples: NDArray[np.int32], multiplier: int, blocks: int = BPR_BLOCKS) -> NDArray[np.int64]:
+def bpr_tasks(triples: NDArray[np.int32], multiplier: int) -> NDArray[np.int64]:
     """The task of each triple: all those of a task, in order, come before the tasks of a higher number.
 
-    Users and items fall into blocks, by the first bits of their id times the multiplier, modulo 2³². Tasks
-    r · blocks … (r + 1) · blocks − 1 make up round r, in which no two share a block, so that they can run side by
-    side: in the first rounds both items are of one block, in the others the two blocks of items meet as in a
-    round-robin tournament.
+    Users and items fall into BPR_BLOCKS blocks, by the first bits of their id times the multiplier, modulo 2³². As many
+    tasks make up a round, in which no two share a block, so that they can run side by side: in the first rounds both
+    items are of one block, in the others the two blocks of items meet as in a round-robin tournament.
     """
+    blocks = BPR_BLOCKS
     hashes = triples.astype(np.uint32) * np.uint32(multiplier)
     user, a, b = (hashes // np.uint32(2**32 // blocks)).T.astype(np.int64)
     last = blocks - 1

@@ -557,8 +557,10 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
 
 def _check_weights(user_weights: Any, factors: int) -> None:
     """Raise TypeError or ValueError unless this is a Cholesky factor as ``explain`` returns it."""
-    lower = np.asarray(user_weights[1]) if isinstance(user_weights, tuple) and len(user_weights) == 2 else None
-    if lower is None or lower.ndim or lower.dtype.kind not in "bi":  # SciPy 1.18 makes an array of it
+    lower = user_weights[1] if isinstance(user_weights, tuple) and len(user_weights) == 2 else None
+    if isinstance(lower, np.ndarray):  # SciPy 1.18 makes one of it
+        lower = lower[()]
+    if not isinstance(lower, bool | int | np.bool_ | np.integer):
         raise TypeError(f"user_weights must be what explain returned before, got {type(user_weights).__name__}")
     factor = real_matrix(user_weights[0], "user_weights[0]")
     if factor.shape != (factors, factors) or not (all_finite(factor) and factor.diagonal().all()):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -507,7 +508,7 @@ def test_no_queries_and_no_candidates_give_empty_or_padded_results(kernels, dtyp
 # instruction sets
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "unknown"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_gives_the_same_results_within_rounding(isa, run_python):
     script = """
 import numpy as np, sys
@@ -536,6 +537,20 @@ print("same")
 """
     result = run_python("-c", script, IMPLICIT_CORE_ISA=isa)
     assert result.stdout == "same\n", result.stderr
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+def test_other_instruction_sets_take_the_steps_of_the_definition(isa, run_python):
+    tests = [str(Path(__file__).with_name(name)) for name in ("test_bpr.py", "test_lmf.py")]
+    options = ["-q", "-p", "no:cacheprovider", "-k", "of_the_definition"]
+    result = run_python("-m", "pytest", *options, *tests, IMPLICIT_CORE_ISA=isa)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "sse"])
+def test_an_instruction_set_that_is_none_is_an_error(isa, run_python):
+    result = run_python("-c", "import implicit_core.als", IMPLICIT_CORE_ISA=isa)
+    assert f"IMPLICIT_CORE_ISA must be baseline, avx2 or avx512, got {isa!r}" in result.stderr
 
 
 # threads

@@ -318,6 +318,7 @@ def test_more_factors_than_fit_into_memory_are_an_error_that_says_so(kind):
         (np.zeros((2, 2)), True),
         (np.eye(2), "x"),
         (np.eye(2), np.array([True])),
+        (np.eye(2), [[True], [True, True]]),
     ],
 )
 def test_weights_that_explain_did_not_return_are_refused(model, weights):

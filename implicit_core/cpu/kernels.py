@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from itertools import pairwise, starmap
 from typing import Any
@@ -28,6 +29,10 @@ from implicit_core._memory import CACHE_LINE, aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
 from implicit_core.utils import ModelFitError
+
+ISA = os.environ.get("IMPLICIT_CORE_ISA") or "avx512"  #: the most that kernels use of the processor's instruction sets
+if ISA not in ("baseline", "avx2", "avx512"):
+    raise ValueError(f"IMPLICIT_CORE_ISA must be baseline, avx2 or avx512, got {ISA!r}")
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
 THREAD_WORK = 2**21  #: multiplications that are worth another thread

@@ -81,4 +81,6 @@ DEFINE_ABOVE(Avx512, TARGET_AVX512, __m512i, _mm512_set1_epi32, _mm512_madd_epi1
              _mm512_cmpgt_epi32_mask)
 #else
 constexpr bool HAS_CODES = false;
+template <int ROWS, int BYTES, class Set> // the name, for what is never compiled
+unsigned above(Set, const std::int16_t *, const std::int16_t *, std::ptrdiff_t, const std::int32_t *);
 #endif

@@ -79,8 +79,7 @@ struct Stream {
     bool again;              // fetch the row being solved in each pass, for it is long
 
     static constexpr std::ptrdiff_t AHEAD = 32; // entries between asking and use in a row that is fetched again
-
-    static constexpr std::ptrdiff_t LONG = 1 << 16; // bytes
+    static constexpr std::ptrdiff_t LONG = 1 << 16; // bytes of Y
 
     template <class T> static ALWAYS_INLINE bool is_long(const Fixed<T> &fixed, std::ptrdiff_t n) {
         return n * fixed.width * std::ptrdiff_t(sizeof(T)) > LONG;
@@ -165,7 +164,7 @@ template <class Set, int N, class T>
 ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
                             T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
-    constexpr std::ptrdiff_t LINE = std::max<std::ptrdiff_t>(64 / sizeof(T), V::LANES);
+    constexpr std::ptrdiff_t LINE = 64 / sizeof(T);
     V lanes[GROUP] = {};
 #pragma GCC unroll 2
     for (int odd = 1; odd >= 0; --odd)

@@ -67,6 +67,9 @@ def test_each_task_runs_in_all_libraries_and_their_results_agree(run, matrix, tm
         if figures:
             assert figures["equal ids"] > 0.9, library
             assert figures["score difference"] < 1e-5, library
+    if task in ("Recommend", "SimilarItems"):
+        shares = report["quality"]["implicit_core"]
+        assert 0 < shares["scored"] <= shares["looked at"] <= 1
     if task in ("Fit", "Metrics", "Call", "Neighbours") and len(PEERS) == 2:
         mine, other = (list(report["quality"][library].values()) for library in PEERS)
         assert mine == pytest.approx(other, rel=1e-3, nan_ok=True)

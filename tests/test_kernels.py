@@ -385,17 +385,32 @@ def test_stopping_early_loses_nothing_where_bounds_are_met_exactly(dtype):
         assert np.array_equal(scores, expected_scores)
 
 
-def test_stopping_early_reads_a_small_part_of_items_of_falling_norm():
-    Q, Y = sides(400, 6400, 8, np.float32)
-    Y *= np.geomspace(1, 1e-4, 6400, dtype=np.float32)[:, None]
+def test_stopping_early_looks_at_a_small_part_of_items_of_falling_norm(dtype):
+    Q, Y = sides(400, 6400, 8, dtype)
+    Y *= np.geomspace(1, 1e-4, 6400, dtype=dtype)[:, None]
+    work = np.zeros(2, dtype=np.int64)
     index = cpu_kernels.prepare(Y, queries=400)
-    expected = cpu_kernels.topk(Q, index, 10)
-    spoilt = index.packed.copy()
-    spoilt[len(spoilt) // 2 :] = np.nan  # would show as missing items, were it read and ranked
-    norms = index.norms.copy()
-    spoilt[-1] = 1e9  # would win, were it read
-    found = cpu_kernels.topk(Q, index._replace(packed=spoilt, norms=norms), 10)
-    assert np.array_equal(found[0], expected[0])
+    cpu_kernels.topk(Q, index, 10, work=work)
+    looked_at, scored = work / (len(Q) * len(Y))
+    assert 0.01 < scored < looked_at < 0.5
+
+
+@pytest.mark.parametrize("queries", [1, 9])
+@pytest.mark.parametrize("queries_to_come", [0, 10_000], ids=["plain", "packed"])
+def test_work_counts_pairs_of_queries_and_candidates(dtype, queries, queries_to_come):
+    Q, Y = sides(queries, 75, 8, dtype)
+    work = np.array([1000, 2000])
+    for threads in (1, 3):  # all candidates are among the best, so that none can be ruled out
+        cpu_kernels.topk(Q, cpu_kernels.prepare(Y, queries=queries_to_come), 75, num_threads=threads, work=work)
+    assert work.tolist() == [1000 + 2 * 75 * queries, 2000 + 2 * 75 * queries]
+
+
+def test_a_query_alone_scores_a_small_part_of_what_it_looks_at(dtype):
+    Q, Y = sides(1, 5000, 32, dtype)
+    work = np.zeros(2, dtype=np.int64)
+    cpu_kernels.topk(Q, cpu_kernels.prepare(Y), 10, num_threads=1, work=work)
+    assert work[0] == 5000
+    assert 10 <= work[1] < 500
 
 
 def assert_alone_as_in_a_batch(Q: np.ndarray, Y: np.ndarray, k: int, cosine: bool, exclude: Counts | None = None):

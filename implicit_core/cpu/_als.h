@@ -10,8 +10,8 @@
 // CONFIDENCE (|c| - 1, max(c, 0)), for cells that count as 1 when nothing is stored, or OBSERVED (c, c).
 enum Policy { CONFIDENCE, OBSERVED };
 
-// Entries go in groups of at most GROUP. `weight` and `rhs` have room for n rounded up to a multiple of WIDTH: what is beyond n counts for
-// nothing, and what follows begins at a cache line if they do.
+// Entries go in groups of at most GROUP. `weight` and `rhs` have room for n rounded up to a multiple of WIDTH: what is
+// beyond n counts for nothing, and what follows begins at a cache line if they do.
 constexpr std::ptrdiff_t GROUP = 4, WIDTH = 16;
 
 constexpr std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }

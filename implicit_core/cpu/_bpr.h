@@ -1,7 +1,6 @@
 // Bayesian personalized ranking: draws of (user, liked item, disliked item), the step on one of them, and the schedule
 // that lets threads take steps side by side with the result of one fixed order.
 #pragma once
-#include "_dots.h"
 #include "_isa.h"
 #include "_random.h"
 #include "_search.h"
@@ -178,10 +177,10 @@ ALWAYS_INLINE std::int64_t bpr_steps_body(const Triple *triples, std::ptrdiff_t 
         if (next < size) {
             const Triple &coming = triples[next];
             const T *x = row(X, coming.user), *liked = row(Y, coming.liked), *disliked = row(Y, coming.disliked);
-            for (std::ptrdiff_t j = 0; j < width; j += WIDTH<T>) {
-                PREFETCH(x + j);
-                PREFETCH(liked + j);
-                PREFETCH(disliked + j);
+            for (std::ptrdiff_t j = 0; j < width; j += 64 / std::ptrdiff_t(sizeof(T))) {
+                __builtin_prefetch(x + j);
+                __builtin_prefetch(liked + j);
+                __builtin_prefetch(disliked + j);
             }
         }
         if (next < AHEAD) continue;

@@ -6,7 +6,6 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define RESTRICT __restrict__
-#define PREFETCH(address) __builtin_prefetch(address)
 
 // What a body may know about the set that it is compiled for: the bytes of a register, how many queries a tile of `topk`
 // holds in registers, and how many rows a tile of a matrix product.

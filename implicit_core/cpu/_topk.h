@@ -249,11 +249,13 @@ ALWAYS_INLINE unsigned promising_queries(const Best<T> *best, const std::int16_t
 // `ids` and `scores` (stride k), padded with id -1 and the lowest score. Where candidates come by descending norm, a
 // tile of queries is done once no later candidate can reach any of them: |x . y| <= |x| |y| (Cauchy-Schwarz), widened
 // by the rounding error of a sum of f products. Codes tell which queries need the scores of a panel, unless more than a
-// third of their tile is likely to. Work space: `heaps` count * k, `panel` f * LANES, `codes` count * (f + f % 2).
+// third of their tile is likely to. Adds to `work` how many pairs of a query and a candidate it looked at and how many of
+// these it scored. Work space: `heaps` count * k, `panel` f * LANES, `codes` count * (f + f % 2).
 template <class Set, class T>
 ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdiff_t start, std::ptrdiff_t count,
                                    Exclusions exclusions, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t k,
-                                   std::int32_t *ids, T *scores, Candidate<T> *heaps, T *panel, std::int16_t *codes) {
+                                   std::int32_t *ids, T *scores, Candidate<T> *heaps, T *panel, std::int16_t *codes,
+                                   std::int64_t *work) {
     const std::ptrdiff_t f = c.factors, pairs = (f + 1) / 2;
     const bool ordered = c.packed.data && !c.cosine, single = count == 1 && !c.packed.data && f >= Vec<Narrow<Set>, T>::LANES;
     const double margin = 1 + (f + 8.0) * std::numeric_limits<T>::epsilon(), slack = code_slack<T>(f);
@@ -269,12 +271,15 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
     double panel_norms[LANES<T>];
     std::int32_t chosen[LANES<T>], needed[QUERY_BLOCK];
     std::ptrdiff_t open = count; // queries from here on can gain nothing more
+    std::int64_t looked_at = 0, scored = 0;
     for (std::ptrdiff_t p = first; p < last && open > 0; ++p) {
         const std::ptrdiff_t offset = p * LANES<T>;
         int lanes = static_cast<int>(std::min<std::ptrdiff_t>(LANES<T>, c.ids.size - offset));
         const std::int32_t *panel_ids = c.ids.slice(offset, lanes);
         if (single && best[0].size == k) {
+            looked_at += lanes;
             lanes = promising<Set>(c, panel_ids, lanes, queries, best[0].norm, best[0].heap[0].score, chosen);
+            looked_at -= lanes; // those that follow below
             if (!lanes) continue;
             panel_ids = chosen;
         }
@@ -297,6 +302,7 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
                 if (done) continue;
             }
             still_open = q + rows;
+            looked_at += rows * lanes;
             unsigned promises = ~0u;
             if constexpr (HAS_CODES)
                 if (c.codes.data && rows == Set::tile)
@@ -310,6 +316,7 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
             }
         }
         open = still_open;
+        scored += n_needed * lanes;
 
         if (c.cosine && n_needed)
             for (int lane = 0; lane < LANES<T>; ++lane) divisors[lane] = norms[lane] > 0 ? T(norms[lane]) : T(ZERO_NORM);
@@ -343,5 +350,7 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
             scores[q * k + i] = found ? best[q].heap[i].score : std::numeric_limits<T>::lowest();
         }
     }
+    work[0] += looked_at;
+    work[1] += scored;
 }
 FOR_BEST_ISA(topk_block, topk_block_body)

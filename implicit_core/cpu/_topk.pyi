@@ -35,5 +35,6 @@ def topk(
     heaps: NDArray[np.int8],
     panels: NDArray[Any],
     query_codes: NDArray[np.int16],
+    work: NDArray[np.int64],
     num_threads: int,
 ) -> None: ...

@@ -29,7 +29,7 @@ cdef extern from "_topk.h" nogil:
     void topk_block[T](
         Candidates[T] candidates, const T *queries, Py_ssize_t start, Py_ssize_t count, Exclusions exclusions,
         Py_ssize_t first, Py_ssize_t last, Py_ssize_t k, int32_t *ids, T *scores, Candidate[T] *heaps, T *panel,
-        int16_t *codes,
+        int16_t *codes, int64_t *work,
     )
     bint C_HAS_CODES "HAS_CODES"
     int C_QUERY_BLOCK "QUERY_BLOCK"
@@ -84,6 +84,7 @@ def topk(
     char[:, ::1] heaps,  # a row per thread: largest block * k * sizeof(Candidate)
     floating[:, ::1] panels,  # a row per thread: factors * lanes
     int16_t[:, ::1] query_codes,  # a row per thread: largest block * factors, rounded up to pairs
+    int64_t[:, ::1] work,  # INOUT: a row per thread: pairs of a query and a candidate looked at, and of these scored
     int num_threads,
 ):
     """The best k of each slice of candidates for each query, in parallel over blocks of queries and slices."""
@@ -110,6 +111,7 @@ def topk(
             candidates, &queries[blocks[b], 0], blocks[b], blocks[b + 1] - blocks[b], exclusions,
             slices[s], slices[s + 1], best_ids.shape[2], &best_ids[s, blocks[b], 0], &best_scores[s, blocks[b], 0],
             <Candidate[floating] *> &heaps[threadid(), 0], &panels[threadid(), 0], &query_codes[threadid(), 0],
+            &work[threadid(), 0],
         )
 
 

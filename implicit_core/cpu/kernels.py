@@ -214,8 +214,13 @@ def topk(
     exclude: Counts | None = None,
     drop: NDArray[np.int32] | None = None,
     num_threads: int = 0,
+    work: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int32], Scores]:
-    """The exact k best candidates per query; see :func:`implicit_core._arrays.topk`."""
+    """The exact k best candidates per query; see :func:`implicit_core._arrays.topk`.
+
+    Adds to ``work`` how many pairs of a query and a candidate the kernel looked at, since no bound of a panel ruled
+    them out, and how many of these it scored.
+    """
     dtype, n, candidates = index.factors.dtype, len(queries), len(index.ids)
     found = min(k, candidates)
     if n == 0 or found == 0:
@@ -231,6 +236,7 @@ def topk(
     threads = min(threads, (len(blocks) - 1) * parts)
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
+    work_of_threads = np.zeros((threads, 2), dtype=np.int64)
     _topk.topk(
         np.ascontiguousarray(queries, dtype=dtype),
         index.factors,
@@ -249,8 +255,11 @@ def topk(
         np.empty((threads, block * found * 16), dtype=np.int8),
         aligned((threads, index.factors.shape[1] * lanes), dtype),
         np.empty((threads, block * _round_up(index.factors.shape[1], 2)), dtype=np.int16),
+        work_of_threads,
         threads,
     )
+    if work is not None:
+        work += work_of_threads.sum(axis=0)
     if parts > 1:
         ids, scores = _merge(ids, scores, found)
     else:

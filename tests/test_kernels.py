@@ -249,6 +249,40 @@ def test_rows_that_are_solved_together_have_the_bits_of_those_solved_alone(dtype
         assert np.array_equal(solved(steps, [slice(0, 4), slice(4, None)], 3), alone)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("factors", [3, 64, 70])
+@pytest.mark.parametrize("block", [1, 70, 999])
+def test_long_rows_have_the_bits_of_other_rows(dtype, policy, factors, block, monkeypatch):
+    """Some are empty, some converge at once, some have several pieces in a block, and columns come in any order."""
+    rng = np.random.default_rng(5)
+    lengths = np.array([3, 0, 900, 1, 4, 5, 257, 40, 7, 1000, 30])
+    ids = np.concatenate([np.sort(rng.permutation(1000)[:n]) for n in lengths]).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    rng.shuffle(ids[indptr[9] : indptr[10]])
+    values = rng.uniform(0.1, 4, len(ids))
+    values[indptr[7] : indptr[8]] = 0 if policy.observed else 1 / np.float32(policy.alpha)
+    X, Y = sides(len(lengths), 1000, factors, dtype)
+    X[7] = 0 if policy.observed else X[7]
+    diag, gram = rng.uniform(0.1, 1, len(lengths)).astype(dtype), cpu_kernels.gram(Y)
+
+    def solved(values: np.ndarray, steps: int, rows: slice, threads: int = 1) -> np.ndarray:
+        result = X.copy()
+        counts = Counts(indptr, ids, values, (len(lengths), 1000))
+        cpu_kernels.least_squares(counts, result, Y, gram, diag, policy, steps, rows, threads)
+        return result
+
+    for steps, kind in ((0, dtype), (1, dtype), (3, dtype), (3, np.float32), (3, np.float64)):
+        for rows in (slice(None), slice(2, 9)):
+            with monkeypatch.context() as patch:
+                expected = solved(values.astype(kind), steps, rows)
+                patch.setattr(cpu_kernels, "Y_BLOCK", block * factors * np.dtype(dtype).itemsize)
+                patch.setattr(cpu_kernels, "LONG_ROW", 4 * -(-factors // _als.WIDTH) * _als.WIDTH * X.itemsize)
+                assert np.array_equal(solved(values.astype(kind), steps, rows), expected)
+                assert np.array_equal(solved(values.astype(kind), steps, rows, threads=3), expected)
+                patch.setattr(cpu_kernels, "LONG_PIECE_FLOP", 1e5)
+                assert np.array_equal(solved(values.astype(kind), steps, rows, threads=2), expected)
+
+
 @pytest.mark.parametrize("cg_steps", [None, 3])
 def test_rows_outside_the_slice_and_inputs_do_not_change(kernels, dtype, cg_steps):
     counts = random_counts(12, 9, seed=3, values="positive")
@@ -541,13 +575,13 @@ for dtype, tolerance in ((np.float32, 3e-4), (np.float64, 1e-10)):
             kernels.least_squares(counts, X, Y, *arguments)
             _arrays.least_squares(counts, expected, Y, *arguments)
             np.testing.assert_allclose(X, expected, rtol=tolerance, atol=tolerance)
-        Q, Y = sides(300, 90, factors, dtype)
-        for n in (0, 300):
-            ids, scores = kernels.topk(Q, kernels.prepare(Y, queries=n), 10)
-            expected = _arrays.topk(Q, _arrays.prepare(Y), 10)
-            np.testing.assert_allclose(scores, expected[1], rtol=tolerance, atol=tolerance)
-            plain = kernels.topk(Q[:1], kernels.prepare(Y), 10)
-            assert np.array_equal(plain[0][0], ids[0]) and np.array_equal(plain[1][0], scores[0])
+            Q, Y = sides(300, 90, factors, dtype)
+            for n in (0, 300):
+                ids, scores = kernels.topk(Q, kernels.prepare(Y, queries=n), 10)
+                expected = _arrays.topk(Q, _arrays.prepare(Y), 10)
+                np.testing.assert_allclose(scores, expected[1], rtol=tolerance, atol=tolerance)
+                plain = kernels.topk(Q[:1], kernels.prepare(Y), 10)
+                assert np.array_equal(plain[0][0], ids[0]) and np.array_equal(plain[1][0], scores[0])
 print("same")
 """
     result = run_python("-c", script, IMPLICIT_CORE_ISA=isa)
@@ -556,10 +590,15 @@ print("same")
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
 def test_other_instruction_sets_take_the_steps_of_the_definition(isa, run_python):
-    tests = [str(Path(__file__).with_name(name)) for name in ("test_bpr.py", "test_lmf.py")]
-    options = ["-q", "-p", "no:cacheprovider", "-k", "of_the_definition"]
-    result = run_python("-m", "pytest", *options, *tests, IMPLICIT_CORE_ISA=isa)
-    assert result.returncode == 0, result.stdout
+    least_squares = "textbook_steps or exact_solution or one_after_the_other or squared_error"
+    for names, selection in (
+        (["test_bpr.py", "test_lmf.py"], "of_the_definition"),
+        (["test_kernels.py"], f"cpu and ({least_squares}) or bits_of"),
+    ):
+        tests = [str(Path(__file__).with_name(name)) for name in names]
+        options = ["-q", "-p", "no:cacheprovider", "-k", selection]
+        result = run_python("-m", "pytest", *options, *tests, IMPLICIT_CORE_ISA=isa)
+        assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize("isa", ["AVX2", "sse"])

@@ -33,7 +33,7 @@ template <class T> struct Fixed {
     Span<const T> Y;
     Span<const T> last;
     std::ptrdiff_t first_of_last;
-    Span<const T> gram; // factors x width, zero beyond the factors
+    Span<const T> gram; // factors, rounded up to pairs, x width, zero beyond the factors
     std::ptrdiff_t factors;
     std::ptrdiff_t width;
 
@@ -111,8 +111,7 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *co
                               std::ptrdiff_t j) {
     using V = Vec<Set, T>;
     V even[M][N] = {}, odd[M][N] = {};
-    std::ptrdiff_t i = 0;
-    for (; i + 2 <= fixed.factors; i += 2) {
+    for (std::ptrdiff_t i = 0; i < fixed.factors; i += 2) {
         const T *g0 = fixed.gram_row(i) + j, *g1 = fixed.gram_row(i + 1) + j;
         for (int m = 0; m < M; ++m) {
             for (int b = 0; b < N; ++b) even[m][b] = even[m][b] + v[m][i] * V::load(g0 + b * V::LANES);
@@ -120,9 +119,8 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *co
         }
     }
     for (int m = 0; m < M; ++m)
-        for (int b = 0; b < N; ++b) {
+        for (int b = 0; b < N; ++b) { // without a branch before it: GCC makes one operation of a * b + c only in one block
             const std::ptrdiff_t column = j + b * V::LANES;
-            if (i < fixed.factors) even[m][b] = even[m][b] + v[m][i] * V::load(fixed.gram_row(i) + column);
             (even[m][b] + odd[m][b] + ridge[m] * V::load(v[m] + column)).store(out[m] + column);
         }
 }
@@ -210,11 +208,11 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     stream = ahead;
 }
 
-// sum_k w_k (y_k . v)^2
+// sums += w_k (y_k . v)^2, where entries of a group go to different sums.
 template <class Set, class T>
-ALWAYS_INLINE T curvature(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v) {
+ALWAYS_INLINE void add_curvature(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, const T *RESTRICT v,
+                                 T *RESTRICT sums) {
     Stream ahead = stream;
-    T sums[GROUP] = {};
     for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
         ahead.fetch(fixed, row, k, GROUP);
         const T *y[GROUP];
@@ -224,7 +222,6 @@ ALWAYS_INLINE T curvature(const Fixed<T> &fixed, const Row<T> &row, Stream &stre
         for (int e = 0; e < GROUP; ++e) sums[e] += row.weight[k + e] * s[e] * s[e];
     }
     stream = ahead;
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 // What conjugate gradient keeps of a row, in SEARCH width elements.
@@ -233,33 +230,43 @@ constexpr std::ptrdiff_t SEARCH = 5;
 template <class Set, class T> struct Search {
     using V = Vec<Set, T>;
     static constexpr double TINY = 1e-20;
-    T *z, *r, *p, *Ap, &rsold;
+    T *z, *r, *p, *Ap, *curvature, &rsold;
 
-    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width, int i)
-        : z(work + i * SEARCH * width), r(z + width), p(r + width), Ap(p + width), rsold(Ap[width]) {}
+    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width, std::ptrdiff_t i)
+        : z(work + i * SEARCH * width), r(z + width), p(r + width), Ap(p + width), curvature(Ap + width),
+          rsold(curvature[GROUP]) {}
 
     ALWAYS_INLINE void begin(const Fixed<T> &fixed, const T *x) {
         std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
-    }
-    // Once Ap = A z - b.
-    ALWAYS_INLINE void turn_to_residual(std::ptrdiff_t width) {
-        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
-            const V residual = T(-1) * V::load(Ap + j);
-            residual.store(r + j);
-            residual.store(p + j);
-        }
-        rsold = dot<Set>(r, r, width);
+        std::fill_n(curvature, GROUP, T(0));
     }
     ALWAYS_INLINE bool done() const { return !(rsold >= TINY); }
-    // Given p . A p.
-    ALWAYS_INLINE T move(T curvature, std::ptrdiff_t width) {
-        const T length = rsold / curvature;
-        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(z + j) + length * V::load(p + j)).store(z + j);
-        return length;
+
+    // Passes over the entries: one for the residual, then one a step, for A p; of the last A p, only p . A p is of use.
+    // What G adds is in Ap before.
+    template <int F>
+    ALWAYS_INLINE void take(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, int pass, int steps) {
+        if (pass == 0)
+            add_entries<Set, F, true>(fixed, row, stream, z, Ap);
+        else if (pass < steps)
+            add_entries<Set, F, false>(fixed, row, stream, p, Ap);
+        else
+            add_curvature<Set>(fixed, row, stream, p, curvature);
     }
-    // Once Ap = A p.
-    ALWAYS_INLINE void step(std::ptrdiff_t width) {
-        const T length = move(dot<Set>(p, Ap, width), width);
+    ALWAYS_INLINE void finish(std::ptrdiff_t width, int pass, int steps) {
+        if (pass == 0) {
+            for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
+                const V residual = T(-1) * V::load(Ap + j);
+                residual.store(r + j);
+                residual.store(p + j);
+            }
+            rsold = dot<Set>(r, r, width);
+            return;
+        }
+        const T stored = (curvature[0] + curvature[1]) + (curvature[2] + curvature[3]);
+        const T length = rsold / (stored + dot<Set>(p, Ap, width));
+        for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(z + j) + length * V::load(p + j)).store(z + j);
+        if (pass == steps) return;
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) - length * V::load(Ap + j)).store(r + j);
         const T rsnew = dot<Set>(r, r, width), beta = rsnew / rsold;
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) + beta * V::load(p + j)).store(p + j);
@@ -314,16 +321,9 @@ ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, i
             left = n;
             for (int i = 0; i < n; ++i) {
                 Search<Set, T> search(work, fixed.width, i);
-                const Row<T> row = rows[i];
-                if (pass == 0) {
-                    add_entries<Set, F, true>(fixed, row, *stream, search.z, search.Ap);
-                    search.turn_to_residual(fixed.width);
-                } else if (!search.done() && pass < steps) {
-                    add_entries<Set, F, false>(fixed, row, *stream, search.p, search.Ap);
-                    search.step(fixed.width);
-                } else if (!search.done()) { // of A p, only p . A p is of use
-                    const T stored = curvature<Set>(fixed, row, *stream, search.p);
-                    search.move(stored + dot<Set>(search.p, search.Ap, fixed.width), fixed.width);
+                if (!pass || !search.done()) {
+                    search.template take<F>(fixed, rows[i], *stream, pass, steps);
+                    search.finish(fixed.width, pass, steps);
                 }
                 left -= search.done();
             }

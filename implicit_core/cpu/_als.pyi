@@ -10,6 +10,7 @@ GRAM_TILE: Final[int]
 TOGETHER: Final[int]
 SEARCH: Final[int]
 CACHED: Final[int]
+LONG_ROW_BYTES: Final[int]
 
 def least_squares(
     indptr: NDArray[np.int64],
@@ -24,10 +25,31 @@ def least_squares(
     alpha: float,
     policy: int,
     cg_steps: int,
+    longest: int,
     block_size: int,
     chunks: NDArray[np.int64],
     scratch: NDArray[Any],
     failed: NDArray[np.int64],
+    num_threads: int,
+) -> None: ...
+def search_by_blocks_of_Y(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[Any],
+    X: NDArray[Any],
+    Y: NDArray[Any],
+    last: NDArray[Any],
+    first_of_last: int,
+    gram: NDArray[Any],
+    diag: NDArray[Any],
+    alpha: float,
+    policy: int,
+    cg_steps: int,
+    block: int,
+    rows: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    scratch: NDArray[Any],
+    long_rows: NDArray[np.int8],
     num_threads: int,
 ) -> None: ...
 def row_errors(

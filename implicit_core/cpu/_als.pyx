@@ -43,8 +43,25 @@ cdef extern from "_als.h" nogil:
         Span[const T] Y, Py_ssize_t rows, Py_ssize_t factors, Py_ssize_t width, double *out, double *work
     )
 
+cdef extern from "_als_long.h" nogil:
+    cppclass LongRow[T, V]:
+        const int32_t *ids
+        const V *values
+        Py_ssize_t n
+        T ridge
+        T *x
+    void search_by_blocks[T](
+        Fixed[T] fixed, LongRow[T, float] *rows, Py_ssize_t count, int64_t columns, int64_t block, float alpha,
+        int policy, int steps, T *work
+    )
+    void search_by_blocks[T](
+        Fixed[T] fixed, LongRow[T, double] *rows, Py_ssize_t count, int64_t columns, int64_t block, float alpha,
+        int policy, int steps, T *work
+    )
+
 WIDTH, EXACT_WIDTH, BLOCK, GRAM_TILE = _WIDTH, _EXACT_WIDTH, _BLOCK, _GRAM_TILE
 TOGETHER, SEARCH, CACHED = _TOGETHER, _SEARCH, _CACHED
+LONG_ROW_BYTES = sizeof(LongRow[double, double])
 
 ctypedef fused value:
     float
@@ -59,11 +76,12 @@ def least_squares(
     const floating[:, ::1] Y,  # IN
     const floating[::1] last,  # IN: the rows of Y from `first_of_last` on, and zeros
     Py_ssize_t first_of_last,
-    const floating[:, ::1] gram,  # IN: f x width, zero beyond column f
+    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f
     const floating[::1] diag,  # IN
     float alpha,
     int policy,
     Py_ssize_t cg_steps,
+    Py_ssize_t longest,  # rows with more entries are left to ``search_by_blocks``
     Py_ssize_t block_size,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
     floating[:, ::1] scratch,  # a row per thread: what the solver needs, and the entries of the rows solved together
@@ -77,7 +95,7 @@ def least_squares(
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
         if cg_steps >= 0:
             _search_chunk(
-                indptr, indices, values, X, fixed, diag, alpha, policy, <int> cg_steps,
+                indptr, indices, values, X, fixed, diag, alpha, policy, <int> cg_steps, longest,
                 chunks[c], chunks[c + 1], scratch[threadid()],
             )
             failed[c] = -1
@@ -96,7 +114,7 @@ cdef Fixed[floating] _fixed(
     fixed.Y = span(&Y[0, 0], Y.shape[0] * f)
     fixed.last = span(&last[0], last.shape[0])
     fixed.first_of_last = first_of_last
-    fixed.gram = span(&gram[0, 0], f * gram.shape[1])
+    fixed.gram = span(&gram[0, 0], gram.shape[0] * gram.shape[1])
     fixed.factors = f
     fixed.width = gram.shape[1]
     return fixed
@@ -104,8 +122,8 @@ cdef Fixed[floating] _fixed(
 
 cdef void _search_chunk(
     const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
-    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps, int64_t start,
-    int64_t stop, floating[::1] scratch,
+    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps,
+    Py_ssize_t longest, int64_t start, int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
     """Conjugate gradient for as many rows together as stay in the cache, or for one."""
     cdef int n
@@ -125,7 +143,9 @@ cdef void _search_chunk(
             stored = indptr[u + 1] - indptr[u]
             if n > 0 and stored > room:
                 break
-            if stored == 0:
+            if stored > longest:
+                pass
+            elif stored == 0:
                 for j in range(fixed.factors):
                     X[u, j] = 0
             else:
@@ -140,6 +160,52 @@ cdef void _search_chunk(
             conjugate_gradient(
                 fixed, <const Row[floating] *> rows, n, &stream, cg_steps, <floating *const *> x, &scratch[0]
             )
+
+
+def search_by_blocks_of_Y(
+    const int64_t[::1] indptr,  # IN
+    const int32_t[::1] indices,  # IN
+    const value[::1] values,  # IN
+    floating[:, ::1] X,  # IN/OUT
+    const floating[:, ::1] Y,  # IN
+    const floating[::1] last,  # IN: as in ``least_squares``
+    Py_ssize_t first_of_last,
+    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f
+    const floating[::1] diag,  # IN
+    float alpha,
+    int policy,
+    Py_ssize_t cg_steps,
+    Py_ssize_t block,
+    const int64_t[::1] rows,  # IN: of X, group by group
+    const int64_t[::1] groups,  # IN: group g is rows[groups[g]] .. rows[groups[g + 1] - 1]
+    floating[:, ::1] scratch,  # a row per thread: SEARCH * width for each row of a group
+    char[:, ::1] long_rows,  # a row per thread: LONG_ROW_BYTES for each row of a group
+    int num_threads,
+):
+    """Conjugate gradient for ``rows``, in parallel over groups; those of a group take ``block`` rows of Y at a time."""
+    cdef Py_ssize_t g
+    cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
+    for g in prange(groups.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
+        _search_group(
+            indptr, indices, values, X, Y.shape[0], fixed, diag, alpha, policy, <int> cg_steps, block,
+            rows[groups[g] : groups[g + 1]], scratch[threadid()],
+            <LongRow[floating, value] *> &long_rows[threadid(), 0],
+        )
+
+
+cdef void _search_group(
+    const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
+    Py_ssize_t columns, Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps,
+    Py_ssize_t block, const int64_t[::1] rows, floating[::1] scratch, LongRow[floating, value] *long_rows,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(rows.shape[0]):
+        long_rows[i].ids = &indices[0] + indptr[rows[i]]
+        long_rows[i].values = &values[0] + indptr[rows[i]]
+        long_rows[i].n = indptr[rows[i] + 1] - indptr[rows[i]]
+        long_rows[i].ridge = diag[rows[i]]
+        long_rows[i].x = &X[rows[i], 0]
+    search_by_blocks(fixed, long_rows, rows.shape[0], columns, block, alpha, policy, cg_steps, &scratch[0])
 
 
 cdef int64_t _solve_chunk(

@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from itertools import pairwise, starmap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ if ISA not in ("baseline", "avx2", "avx512"):
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
 THREAD_WORK = 2**21  #: multiplications that are worth another thread
 PIECE_FLOP = 2e9  #: work of a call of a kernel: well under a second, so that Ctrl-C and progress get their turn
+LONG_PIECE_FLOP = 1e10  #: the same for rows that are worked on together, the more of them the better
+LONG_ROW = 2**21  #: bytes of Y that the entries of a row take from which on it is worked on together with others
+Y_BLOCK = 2**23  #: bytes of Y that these work on at a time, for a cache that all threads share
 GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
@@ -75,9 +78,9 @@ def _round_up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def _entries_space(counts: Counts, start: int, stop: int, arrays: int = 2) -> int:
+def _entries_space(counts: Counts, start: int, stop: int, longest: int, arrays: int = 2) -> int:
     """Elements that weights and right-hand sides of the longest of these rows take, and more arrays of that length."""
-    return arrays * _round_up(int(np.diff(counts.indptr[start : stop + 1]).max()), _als.WIDTH)
+    return arrays * _round_up(min(int(np.diff(counts.indptr[start : stop + 1]).max()), longest), _als.WIDTH)
 
 
 def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
@@ -86,6 +89,23 @@ def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
     last = np.zeros((len(Y) - first) * Y.shape[1] + width, dtype=Y.dtype)
     last[: (len(Y) - first) * Y.shape[1]] = Y[first:].ravel()
     return Y, last, first
+
+
+class _System(NamedTuple):
+    """What the kernels of least squares have in common, in the order of their arguments."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]
+    X: Factors
+    Y: Factors
+    last: Factors  #: the last rows of ``Y`` and what follows them
+    first_of_last: int
+    gram: Factors
+    diag: NDArray[np.floating]
+    alpha: float
+    policy: int
+    cg_steps: int
 
 
 def least_squares(
@@ -109,11 +129,15 @@ def least_squares(
     factors, steps = X.shape[1], -1 if cg_steps is None else cg_steps
     threads = _useful_threads(num_threads, (stored + (stop - start) * factors) * factors)
     width = _round_up(factors, _als.WIDTH)
-    padded = zeros(factors, width, X.dtype)
-    padded[:, :factors] = gram
+    padded = zeros(_round_up(factors, 2), width, X.dtype)
+    padded[:factors, :factors] = gram
     Y = np.ascontiguousarray(Y, dtype=X.dtype)
     diag = np.ascontiguousarray(diag, dtype=X.dtype)
-    system = (*counts[:3], X, *_with_last_rows(Y, width), padded, diag, policy.alpha, policy.observed, steps)
+    system = _System(*counts[:3], X, *_with_last_rows(Y, width), padded, diag, policy.alpha, policy.observed, steps)
+    longest = stored
+    if cg_steps is not None and Y.nbytes > Y_BLOCK:
+        longest = max(LONG_ROW // (width * X.itemsize), 1)
+        _search_long_rows(system, start + np.flatnonzero(np.diff(counts.indptr[start : stop + 1]) > longest), threads)
 
     block = min(block_size or factors, factors)
     if cg_steps is None:
@@ -130,11 +154,32 @@ def least_squares(
     for piece in starmap(slice, pairwise(pieces.tolist())):
         chunks = split_rows(counts.indptr, piece, factors / 2, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
-        entries_space = _entries_space(counts, piece.start, piece.stop, 2 if block == factors else 3)
+        entries_space = _entries_space(counts, piece.start, piece.stop, longest, 2 if block == factors else 3)
         scratch = aligned((threads, _round_up(entries_space + row_space, _als.WIDTH)), X.dtype)
-        _als.least_squares(*system, block, chunks, scratch, failed, threads)
+        _als.least_squares(*system, longest, block, chunks, scratch, failed, threads)
         if (failed >= 0).any():
             raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
+
+
+def _search_long_rows(system: _System, rows: NDArray[np.int64], threads: int) -> None:
+    """Conjugate gradient for ``rows``, in groups that share what they read of Y, since long rows have much in common.
+
+    The groups are dealt the rows by length, so that they have about the same work.
+    """
+    if len(rows) == 0:
+        return
+    lengths = system.indptr[rows + 1] - system.indptr[rows]
+    rows = rows[np.argsort(-lengths, kind="stable")]
+    width = system.gram.shape[1]
+    calls = int(4 * width * (system.cg_steps + 1) * lengths.sum() / LONG_PIECE_FLOP) + 1
+    groups = [rows[first :: calls * threads] for first in range(calls * threads)]
+    scratch = aligned((threads, len(groups[0]) * _als.SEARCH * width), system.X.dtype)
+    long_rows = np.empty((threads, len(groups[0]) * _als.LONG_ROW_BYTES), dtype=np.int8)
+    block = max(Y_BLOCK // (system.Y.shape[1] * system.Y.itemsize), 1)
+    for first in range(0, len(groups), threads):
+        together = groups[first : first + threads]
+        bounds = np.cumsum([0, *map(len, together)])
+        _als.search_by_blocks_of_Y(*system, block, np.concatenate(together), bounds, scratch, long_rows, threads)
 
 
 def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float:
@@ -154,7 +199,7 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
         policy.alpha,
         policy.observed,
         split_rows(counts.indptr, slice(None), 1, CHUNKS_PER_THREAD * threads),
-        np.empty((threads, _entries_space(counts, 0, X.shape[0]) + width), dtype=X.dtype),
+        np.empty((threads, _entries_space(counts, 0, X.shape[0], len(counts.indices)) + width), dtype=X.dtype),
         errors,
         threads,
     )

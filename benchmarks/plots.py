@@ -81,10 +81,11 @@ def memory(axes: Any, rows: list[Row]) -> bool:
 
 def loss(axes: Any, rows: list[Row]) -> bool:
     """Loss against time."""
-    chosen = matching(rows, r"(time to loss)")
-    for _, row in chosen:
+    chosen = matching(rows, r"time to (loss|irspack's loss)")
+    for kind, row in chosen:
+        style, of = ("-", "") if kind == "loss" else ("--", ", objective of irspack")
         for library, curve in row["curves"].items():
-            axes.plot(*zip(*curve, strict=True), marker=".", label=library, color=COLOURS[library])
+            axes.plot(*zip(*curve, strict=True), style, marker=".", label=library + of, color=COLOURS[library])
     axes.set(xlabel="seconds", ylabel="loss", title="Loss against time, 64 factors, lastfm-shaped")
     if chosen:
         axes.legend()

@@ -24,6 +24,7 @@ from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from benchmarks import workloads
 from implicit_core.cpu import kernels
@@ -37,6 +38,13 @@ class Task:
     """A task without figures beside its time."""
 
     peers: tuple[str, ...] = ("implicit",)  #: libraries that it is made for, beside ours
+    blas_threads = 1  #: as implicit's documentation asks; what differs is faster so for implicit
+
+    @classmethod
+    def blas(cls, threads: int) -> int:
+        """Threads of BLAS where libraries have ``threads``; it never makes more than there are cores."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cls.blas_threads, threads, cores)
 
     def quality(self) -> dict[str, float]:
         """What is measured beside the time."""
@@ -47,13 +55,40 @@ class Task:
         return {}
 
 
+def irspack_loss(counts: sparse.csr_matrix, X: NDArray[Any], Y: NDArray[Any]) -> float:
+    """The loss that irspack minimises with α0 = 1, divided by the sum of the weights of all squared errors.
+
+    Σ r (1 − x·y)² over the stored entries + Σ (x·y)² over all cells + λ (|X|² + |Y|²); in implicit's a stored entry has
+    no share in the second sum.
+    """
+    X, Y, entries = X.astype(np.float64), Y.astype(np.float64), counts.tocoo()
+    stored = 0.0
+    for some in np.array_split(np.arange(counts.nnz), counts.nnz // 2**18 + 1):
+        scores = np.einsum("ij,ij->i", X[entries.row[some]], Y[entries.col[some]])
+        stored += float(entries.data[some].astype(np.float64) @ (1 - scores) ** 2)
+    penalty = REGULARIZATION * float(np.vdot(X, X) + np.vdot(Y, Y))
+    weights = float(counts.data.sum(dtype=np.float64)) + counts.shape[0] * counts.shape[1]
+    return (stored + float(np.vdot(X.T @ X, Y.T @ Y)) + penalty) / weights
+
+
 class Fit(Task):
-    """One iteration of ALS: both half-steps. The loss is that after ``iterations``; irspack has another start."""
+    """One iteration of ALS: both half-steps. Beside it stands the loss after ``iterations``.
+
+    ``objective`` is whose loss ours minimises, implicit's or irspack's, and which one is computed; a peer is always
+    fitted to its own, and has no figure for another's.
+    """
 
     peers = ("implicit", "irspack")
 
     def __init__(
-        self, library: str, threads: int, data: str, factors: int, exact: bool = False, iterations: int = 3
+        self,
+        library: str,
+        threads: int,
+        data: str,
+        factors: int,
+        exact: bool = False,
+        iterations: int = 3,
+        objective: str = "implicit",
     ) -> None:
         self.counts, self.iterations = workloads.load(data), iterations
         if library == "irspack":
@@ -65,10 +100,12 @@ class Fit(Task):
             self.model.start_learning()
         else:
             options = {"regularization": REGULARIZATION, "alpha": ALPHA, "use_cg": not exact, "random_state": 0}
+            if library == "implicit_core" and objective == "irspack":
+                options |= {"unobserved_weight": 1.0, "init_scale": 0.1}
             self.model = importlib.import_module(f"{library}.cpu.als").AlternatingLeastSquares(
                 factors, iterations=1, num_threads=threads, **options
             )
-        self.library, self.done, self.loss = library, 0, float("nan")
+        self.library, self.objective, self.done, self.loss = library, objective, 0, float("nan")
 
     def run(self) -> float | None:
         """Go on from the factors reached."""
@@ -85,15 +122,24 @@ class Fit(Task):
         return seconds[0]
 
     def _loss(self) -> float:
+        if self.library not in ("implicit_core", self.objective):
+            return float("nan")
         if self.library == "irspack":  # whose values are weighted already
             trained = self.model.trainer.core_trainer
-            return float(calculate_loss(self.counts, trained.user, trained.item, REGULARIZATION))
+            return irspack_loss(self.counts, trained.user, trained.item)
         counts = self.counts.copy()
         counts.data *= np.float32(ALPHA)
-        return float(calculate_loss(counts, self.model.user_factors, self.model.item_factors, REGULARIZATION))
+        X, Y = self.model.user_factors, self.model.item_factors
+        if self.objective == "irspack":
+            return irspack_loss(counts, X, Y)
+        return float(calculate_loss(counts, X, Y, REGULARIZATION))
 
     def quality(self) -> dict[str, float]:
-        """The loss."""
+        """The loss, if it is one that compares."""
+        if self.library not in ("implicit_core", self.objective):
+            return {}
+        if self.done < self.iterations:
+            return {f"loss after {self.done}": self._loss()}
         return {f"loss after {self.iterations}": self.loss}
 
 
@@ -153,23 +199,31 @@ class SparkFit(Fit):
 
 
 class LossOverTime(Fit):
-    """ALS from a seed to the loss that 15 iterations of implicit reach; the time for computing it does not count."""
+    """ALS from a seed to a loss that 15 iterations of a peer reach; the time for computing it does not count."""
 
     peers = ("implicit",)
 
-    def __init__(self, library: str, threads: int, data: str, factors: int, goal: float) -> None:
-        super().__init__(library, threads, data, factors)
+    def __init__(
+        self, library: str, threads: int, data: str, factors: int, goal: float, objective: str = "implicit"
+    ) -> None:
+        super().__init__(library, threads, data, factors, objective=objective)
         self.goal = goal
         self.curve: list[tuple[float, float]] = []
 
     def run(self) -> float:
         """Seconds until the goal."""
-        self.model.user_factors = self.model.item_factors = None
+        self._restart()
         self.curve, total = [], 0.0
         while not self.curve or (self.curve[-1][1] > self.goal and len(self.curve) < 30):
             total += super().run() or 0.0
             self.curve.append((total, self._loss()))
         return total
+
+    def _restart(self) -> None:
+        if self.library == "irspack":
+            self.model.start_learning()
+        else:
+            self.model.user_factors = self.model.item_factors = None
 
     def quality(self) -> dict[str, float]:
         """Where it ended."""
@@ -240,6 +294,8 @@ class Recommend(Task):
 
 class RecommendOne(Recommend):
     """``recommend`` for one user at a time, 1,000 times."""
+
+    blas_threads = 2
 
     def run(self) -> None:
         """Recommend for the first thousand users, each with its own row."""
@@ -355,16 +411,17 @@ class Call(Task):
 
 
 class Import(Task):
-    """The time of an import in a new process, beyond that of NumPy and SciPy."""
+    """The time of importing the package in a new process, or what it and its models take beyond NumPy and SciPy."""
 
-    def __init__(self, library: str, threads: int) -> None:
-        self.library = library
+    def __init__(self, library: str, threads: int, beyond_numpy: bool = False) -> None:
+        self.before = "numpy, scipy.sparse, tqdm, time" if beyond_numpy else "time"
+        self.modules = f"{library}.als, {library}.nearest_neighbours" if beyond_numpy else library
 
     def run(self) -> float:
         """Import once."""
         code = (
-            "import numpy, scipy.sparse, tqdm, time; start = time.perf_counter(); "
-            f"import {self.library}.als, {self.library}.nearest_neighbours; print(time.perf_counter() - start)"
+            f"import {self.before}; start = time.perf_counter(); import {self.modules}; "
+            "print(time.perf_counter() - start)"
         )
         time.sleep(0.05)
         # with compiled files, as in an installation

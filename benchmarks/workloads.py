@@ -34,9 +34,9 @@ def matrix_path(name: str) -> Path:
     name : str
         ``lastfm-shaped``: 358,868 × 292,385 with 17.6 million independent entries, after BM25; ``lastfm-counts``: the
         same before; ``debian``: the data set that comes with the package; ``planted``: 30,000 × 40,000 with a million
-        entries of 50 taste groups; ``items-N``: 10,000 × N with 400,000 of them; ``entries-N``: N entries at the
-        density of rows of ``lastfm-shaped``; ``filled-N``: N entries in 255,102 × 208,333; or the path of an ``.npz``
-        file of `scipy.sparse.save_npz`.
+        entries of 50 taste groups; ``tiny``: 1,000 × 50 with 4,000 entries; ``items-N``: 10,000 × N with 400,000 of
+        them; ``entries-N``: N entries at the density of rows of ``lastfm-shaped``; ``filled-N``: N entries in
+        255,102 × 208,333; or the path of an ``.npz`` file of `scipy.sparse.save_npz`.
     """
     if name.endswith(".npz"):
         return Path(name)
@@ -62,6 +62,8 @@ def _make(name: str) -> sparse.csr_matrix:
         return get_debian()[2].T.tocsr()
     if name == "planted":
         return make_implicit(30_000, 40_000, 1_000_000, groups=50, random_state=0)
+    if name == "tiny":
+        return make_implicit(1_000, 50, 4_000, random_state=0)
     kind, _, size = name.partition("-")
     if kind == "items":
         return make_implicit(10_000, int(size), 400_000, groups=50, random_state=0)

@@ -427,5 +427,7 @@ class Import(Task):
         # with compiled files, as in an installation
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         command = [sys.executable, "-W", "ignore", "-c", code]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        # and not in the checkout, where the package lies uncompiled unless it is installed in place
+        folder = workloads.folder()
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=folder)
         return float(done.stdout)

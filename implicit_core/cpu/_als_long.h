@@ -3,7 +3,6 @@
 // conjugate_gradient, and so do the bits.
 #pragma once
 #include "_als.h"
-#include <limits>
 
 // A row of which the first `next` entries have been taken in this pass.
 template <class T, class V> struct LongRow {

@@ -147,7 +147,7 @@ def test_excluded_candidates_do_not_count(dtype):
     assert np.array_equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_other_instruction_sets_lose_nothing_either(isa, run_python):
     selection = "nothing_is_lost or told_apart or largest_error"
     result = run_python(

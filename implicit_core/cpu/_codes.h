@@ -46,9 +46,9 @@ ALWAYS_INLINE std::int32_t hopeless_product(double bound) {
 constexpr bool HAS_CODES = true;
 
 // Which of ROWS queries have a product above their bound with one of the items of a panel (panel[pair][lane][2], BYTES
-// for each pair); bit r stands for query r. With intrinsics, since compilers multiply and add pairs like this only in sums
-// along a row; a function of its own, since GCC keeps the sums in memory where it is inlined.
-#define DEFINE_ABOVE(SET, TARGET, REGISTER, SPLAT, MULTIPLY, ADD, ANY_ABOVE)                                           \
+// for each pair; queries[pair][query][2]); bit r stands for query r. With intrinsics, since compilers multiply and add pairs
+// like this only in sums along a row; a function of its own, since GCC keeps the sums in memory where it is inlined.
+#define DEFINE_ABOVE(SET, TARGET, REGISTER, SPLAT, ADD_PRODUCT, ANY_ABOVE)                                             \
     template <int ROWS, int BYTES>                                                                                     \
     TARGET __attribute__((noinline)) unsigned above(SET, const std::int16_t *queries, const std::int16_t *panel,       \
                                                     std::ptrdiff_t pairs, const std::int32_t *bounds) {                \
@@ -63,8 +63,8 @@ constexpr bool HAS_CODES = true;
                     __builtin_memcpy(&items[i], panel + j * (BYTES / 2) + offset + i * (SIZE / 2), SIZE);              \
                 for (int r = 0; r < ROWS; ++r) {                                                                       \
                     std::int32_t pair;                                                                                 \
-                    __builtin_memcpy(&pair, queries + 2 * (r * pairs + j), 4);                                         \
-                    for (int i = 0; i < N; ++i) sum[r][i] = ADD(sum[r][i], MULTIPLY(SPLAT(pair), items[i]));           \
+                    __builtin_memcpy(&pair, queries + 2 * (j * ROWS + r), 4);                                          \
+                    for (int i = 0; i < N; ++i) sum[r][i] = ADD_PRODUCT(sum[r][i], SPLAT(pair), items[i]);             \
                 }                                                                                                      \
             }                                                                                                          \
             _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; ++r)                                                    \
@@ -75,10 +75,13 @@ constexpr bool HAS_CODES = true;
     }
 #define ANY_ABOVE_128(a, b) _mm_movemask_epi8(_mm_cmpgt_epi32(a, b))
 #define ANY_ABOVE_256(a, b) _mm256_movemask_epi8(_mm256_cmpgt_epi32(a, b))
-DEFINE_ABOVE(Baseline, , __m128i, _mm_set1_epi32, _mm_madd_epi16, _mm_add_epi32, ANY_ABOVE_128)
-DEFINE_ABOVE(Avx2, TARGET_AVX2, __m256i, _mm256_set1_epi32, _mm256_madd_epi16, _mm256_add_epi32, ANY_ABOVE_256)
-DEFINE_ABOVE(Avx512, TARGET_AVX512, __m512i, _mm512_set1_epi32, _mm512_madd_epi16, _mm512_add_epi32,
-             _mm512_cmpgt_epi32_mask)
+#define ADD_PRODUCT_128(sum, a, b) _mm_add_epi32(sum, _mm_madd_epi16(a, b))
+#define ADD_PRODUCT_256(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+#define ADD_PRODUCT_512(sum, a, b) _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
+DEFINE_ABOVE(Baseline, , __m128i, _mm_set1_epi32, ADD_PRODUCT_128, ANY_ABOVE_128)
+DEFINE_ABOVE(Avx2, TARGET_AVX2, __m256i, _mm256_set1_epi32, ADD_PRODUCT_256, ANY_ABOVE_256)
+DEFINE_ABOVE(Avx512, TARGET_AVX512, __m512i, _mm512_set1_epi32, ADD_PRODUCT_512, _mm512_cmpgt_epi32_mask)
+DEFINE_ABOVE(Avx512Vnni, TARGET_AVX512_VNNI, __m512i, _mm512_set1_epi32, _mm512_dpwssd_epi32, _mm512_cmpgt_epi32_mask)
 #else
 constexpr bool HAS_CODES = false;
 template <int ROWS, int BYTES, class Set> // the name, for what is never compiled

@@ -250,7 +250,7 @@ ALWAYS_INLINE unsigned promising_queries(const Best<T> *best, const std::int16_t
 // tile of queries is done once no later candidate can reach any of them: |x . y| <= |x| |y| (Cauchy-Schwarz), widened
 // by the rounding error of a sum of f products. Codes tell which queries need the scores of a panel, unless more than a
 // third of their tile is likely to. Adds to `work` how many pairs of a query and a candidate it looked at and how many of
-// these it scored. Work space: `heaps` count * k, `panel` f * LANES, `codes` count * (f + f % 2).
+// these it scored. Work space: `heaps` count * k, `panel` f * LANES, `codes` QUERY_BLOCK * (f + f % 2).
 template <class Set, class T>
 ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdiff_t start, std::ptrdiff_t count,
                                    Exclusions exclusions, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t k,
@@ -265,7 +265,8 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
         for (std::ptrdiff_t j = 0; j < f; ++j) square += double(queries[q * f + j]) * queries[q * f + j];
         best[q] = {heaps + q * k, 0, std::sqrt(std::max(square, TINY_SQUARE)), 0, false};
         if (c.codes.data && has_plain_norm<T>(best[q].norm))
-            encode(queries + q * f, 1, f, best[q].norm, codes + q * 2 * pairs, 2);
+            encode(queries + q * f, 1, f, best[q].norm, codes + 2 * (q / Set::tile * Set::tile * pairs + q % Set::tile),
+                   2 * Set::tile);
     }
     T tile[std::max(Set::tile, 2) * LANES<T>], divisors[LANES<T>];
     double panel_norms[LANES<T>];
@@ -353,4 +354,4 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
     work[0] += looked_at;
     work[1] += scored;
 }
-FOR_BEST_ISA(topk_block, topk_block_body)
+FOR_BEST_ISA_OR_VNNI(topk_block, topk_block_body)

@@ -83,7 +83,7 @@ def topk(
     floating[:, :, ::1] best_scores,  # OUT: slices x queries x k
     char[:, ::1] heaps,  # a row per thread: largest block * k * sizeof(Candidate)
     floating[:, ::1] panels,  # a row per thread: factors * lanes
-    int16_t[:, ::1] query_codes,  # a row per thread: largest block * factors, rounded up to pairs
+    int16_t[:, ::1] query_codes,  # a row per thread: QUERY_BLOCK * factors, rounded up to pairs
     int64_t[:, ::1] work,  # INOUT: a row per thread: pairs of a query and a candidate looked at, and of these scored
     int num_threads,
 ):

@@ -30,9 +30,10 @@ from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negati
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
 from implicit_core.utils import ModelFitError
 
-ISA = os.environ.get("IMPLICIT_CORE_ISA") or "avx512"  #: the most that kernels use of the processor's instruction sets
-if ISA not in ("baseline", "avx2", "avx512"):
-    raise ValueError(f"IMPLICIT_CORE_ISA must be baseline, avx2 or avx512, got {ISA!r}")
+#: The most that kernels use of the processor's instruction sets.
+ISA = os.environ.get("IMPLICIT_CORE_ISA") or "avx512vnni"
+if ISA not in ("baseline", "avx2", "avx512", "avx512vnni"):
+    raise ValueError(f"IMPLICIT_CORE_ISA must be baseline, avx2, avx512 or avx512vnni, got {ISA!r}")
 
 CHUNKS_PER_THREAD = 32  #: pieces of work a thread takes in turn, so that none is left alone with the last one
 THREAD_WORK = 2**21  #: multiplications that are worth another thread
@@ -299,7 +300,7 @@ def topk(
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
         aligned((threads, index.factors.shape[1] * lanes), dtype),
-        np.empty((threads, block * _round_up(index.factors.shape[1], 2)), dtype=np.int16),
+        np.empty((threads, _topk.QUERY_BLOCK * _round_up(index.factors.shape[1], 2)), dtype=np.int16),
         work_of_threads,
         threads,
     )

@@ -96,6 +96,22 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
         return wide.T @ wide
 
 
+class Axes:
+    """The basis in which a fit by conjugate gradient holds the factors of both sides: the one in which they came."""
+
+    def turn(self, X: Factors, Y: Factors, gram: NDArray[np.float64], num_threads: int = 0) -> NDArray[np.float64]:
+        """Turn ``X`` and ``Y`` for a half-step with ``Y`` fixed; give its gram matrix then, or the diagonal alone."""
+        return gram
+
+    def turn_back(self, X: Factors, Y: Factors, num_threads: int = 0) -> None:
+        """Turn them to the basis in which they came."""
+
+
+def axes(rows: int, factors: int) -> Axes:
+    """How to hold ``rows`` rows of both sides together."""
+    return Axes()
+
+
 def least_squares(
     counts: Counts,
     X: Factors,

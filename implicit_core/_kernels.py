@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from implicit_core._arrays import Axes
 from implicit_core._typing import Counts, Factors, Ids, Index, Negatives, Policy, Scores
 
 
@@ -62,6 +63,8 @@ class Kernels(Search, Protocol):
     def squared_norms(self, factors: Factors) -> NDArray[np.float64]: ...
 
     def gram(self, Y: Factors, num_threads: int = 0) -> NDArray[np.float64]: ...
+
+    def axes(self, rows: int, factors: int) -> Axes: ...
 
     def least_squares(
         self,

@@ -119,14 +119,14 @@ def solve(
     num_threads: int,
     block_size: int | None = None,
 ) -> None:
-    """Solve for all rows of ``X`` in place."""
+    """Solve for all rows of ``X`` in place; ``gram`` is a matrix, or its diagonal as ``Axes.turn`` gives it."""
     cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
     # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
     ridge = objective.ridge(counts, len(Y))
     diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
     with np.errstate(over="ignore"):
         gram = objective.weight * gram
-    if not (gram.diagonal() <= np.finfo(diag.dtype).max).all():
+    if not ((gram if gram.ndim == 1 else gram.diagonal()) <= np.finfo(diag.dtype).max).all():
         raise ModelFitError(
             f"the fixed factors are NaN, infinite or too large for {diag.dtype}; raise regularization, or lower alpha "
             "or unobserved_weight"

@@ -15,6 +15,7 @@ import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from implicit_core import _arrays
+from implicit_core._arrays import Axes
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import (
     aligned_rows,
@@ -241,7 +242,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         show_progress : bool, default True
             Show a progress bar; without it the loss goes to the logger ``implicit_core``.
         callback : callable, optional
-            Called after each iteration with the iteration, its seconds, and the loss (None unless calculated).
+            Called after each iteration with the iteration, its seconds, and the loss (None unless calculated). With
+            more than 64 factors it costs some time, and changes the last bits: conjugate gradient on the CPU holds the
+            factors in their principal axes, and must turn them back for it, as for a checkpoint.
         checkpoint : str or path, optional
             File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
             fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
@@ -278,21 +281,28 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         done = saved.begin(random, lambda: self._initialize(random, *matrix.shape))
         Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
         callback = callback or self.fit_callback
+        observed = callback is not None or checkpoint is not None  # by somebody who knows of no axes
+        axes = self._kernels.axes(sum(matrix.shape), self.factors)
         loss = None
         with progress_bar(self.iterations, show_progress, done) as progress:
-            for iteration in range(done, self.iterations):
-                start = time.time()
-                self._half_step(Cui, "user_factors", "item_factors")
-                self._half_step(Ciu, "item_factors", "user_factors")
-                if self.calculate_training_loss:
-                    loss = self._loss(Cui, Ciu) / total if total else 0.0
-                    progress.set_postfix({"loss": loss})
-                    if not show_progress:
-                        log.info("loss after iteration %i: %.5f", iteration, loss)
-                progress.update(1)
-                if callback:
-                    callback(iteration, time.time() - start, loss)
-                saved.after(iteration + 1)
+            try:
+                for iteration in range(done, self.iterations):
+                    start = time.time()
+                    self._half_step(Cui, "user_factors", "item_factors", axes)
+                    self._half_step(Ciu, "item_factors", "user_factors", axes)
+                    if observed:
+                        axes.turn_back(self.user_factors, self.item_factors, self.num_threads)
+                    if self.calculate_training_loss:
+                        loss = self._loss(Cui, Ciu) / total if total else 0.0
+                        progress.set_postfix({"loss": loss})
+                        if not show_progress:
+                            log.info("loss after iteration %i: %.5f", iteration, loss)
+                    progress.update(1)
+                    if callback:
+                        callback(iteration, time.time() - start, loss)
+                    saved.after(iteration + 1)
+            finally:
+                axes.turn_back(self.user_factors, self.item_factors, self.num_threads)
         if self.calculate_training_loss and loss is not None:
             log.info("Final training loss %.4f", loss)
         self._gram("item_factors")
@@ -479,21 +489,18 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             held.gram = gram
         return held.gram
 
-    def _half_step(self, counts: Counts, side: str, other: str) -> None:
+    def _half_step(self, counts: Counts, side: str, other: str, axes: Axes) -> None:
         """Solve for the factors of one side with those of the other fixed."""
         # a callback may have changed parameters, replaced the factors, or written into them
         self._check_parameters()
         X = self._writable(side, (counts.shape[0], self.factors))
-        self._writable(other, (counts.shape[1], self.factors))
-        self._solve(counts, X, other, self.cg_steps if self.use_cg else None, self.block_size)
-        self._cache.pop(side, None)  # what a call in another thread has derived meanwhile
-
-    def _solve(
-        self, counts: Counts, X: Factors, other: str, cg_steps: int | None, block_size: int | None = None
-    ) -> None:
-        """Solve for the rows of ``X``, one per row of the counts, with the factors of the other side fixed."""
-        Y, gram = self._factors(other), self._gram(other)
-        solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads, block_size)
+        Y = self._writable(other, (counts.shape[1], self.factors))
+        gram, cg_steps = self._gram(other), None
+        if self.use_cg:
+            gram, cg_steps = axes.turn(X, Y, gram, self.num_threads), self.cg_steps
+        solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads, self.block_size)
+        for changed in (side, other):
+            self._cache.pop(changed, None)  # the gram matrix, and what a call in another thread has derived meanwhile
 
     def _loss(self, Cui: Counts, Ciu: Counts) -> float:
         factors, objective = (self.user_factors, self.item_factors), self._objective()
@@ -510,7 +517,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         )
         X = self._kernels.zeros(rows.shape[0], self._factors(other).shape[1], self.dtype)
         counts = to_counts(self._objective().confidences(rows, names[0]))
-        self._solve(counts, X, other, None)
+        Y, gram = self._factors(other), self._gram(other)
+        solve(self._kernels, self._objective(), counts, X, Y, gram, None, self.num_threads)
         return X[0] if is_one(ids, names[1]) else X
 
     def _partial_fit(

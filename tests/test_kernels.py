@@ -223,17 +223,17 @@ def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, bloc
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("factors", [70, 100, 128, 200])
-def test_rows_that_are_solved_together_have_the_bits_of_those_solved_alone(dtype, policy, factors):
-    """Some are empty, some converge at once, some are longer than what stays in the cache or fill it in pairs."""
-    fit = _als.CACHED // (-(-factors // _als.WIDTH) * _als.WIDTH * np.dtype(dtype).itemsize)
-    lengths = np.array([3, 0, 7, 1, 12, fit + 1, 5, fit, 1, fit // 2, fit // 2 + 1, fit // 2, 0, 2, 40, 0])
+def test_rows_have_the_bits_of_those_solved_alone(dtype, policy, factors):
+    """Some are empty, some converge at once, some are fetched into the cache again in each pass."""
+    long = 2**16 // (-(-factors // _als.WIDTH) * _als.WIDTH * np.dtype(dtype).itemsize)
+    lengths = np.array([3, 0, 7, 1, 12, long + 1, 5, long, 1, 2 * long, 0, 2, 40, 0])
     rng = np.random.default_rng(4)
-    ids = np.concatenate([rng.permutation(2 * fit)[:n] for n in lengths]).astype(np.int32)
+    ids = np.concatenate([rng.permutation(2 * long)[:n] for n in lengths]).astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     values = rng.uniform(0.1, 4, len(ids))
     values[indptr[2] : indptr[3]] = 0 if policy.observed else 1 / np.float32(policy.alpha)
-    counts = Counts(indptr, ids, values.astype(dtype), (len(lengths), 2 * fit))
-    X, Y = sides(len(lengths), 2 * fit, factors, dtype)
+    counts = Counts(indptr, ids, values.astype(dtype), (len(lengths), 2 * long))
+    X, Y = sides(len(lengths), 2 * long, factors, dtype)
     X[2] = 0 if policy.observed else X[2]
     diag, gram = rng.uniform(0.1, 1, len(lengths)).astype(dtype), cpu_kernels.gram(Y)
 

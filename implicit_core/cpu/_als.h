@@ -33,7 +33,7 @@ template <class T> struct Fixed {
     Span<const T> Y;
     Span<const T> last;
     std::ptrdiff_t first_of_last;
-    Span<const T> gram; // factors, rounded up to pairs, x width, zero beyond the factors
+    Span<const T> gram; // factors, rounded up to pairs, x width, zero beyond the factors; or its diagonal alone, width
     std::ptrdiff_t factors;
     std::ptrdiff_t width;
 
@@ -42,6 +42,7 @@ template <class T> struct Fixed {
                                                      : last.slice((i - first_of_last) * factors, width);
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
+    bool is_diagonal() const { return gram.size == width; }
     // Always inline: to GCC a function that only prefetches does nothing, and it drops calls of it.
     ALWAYS_INLINE void prefetch(std::ptrdiff_t i) const {
         const T *y = Y.data + i * factors;
@@ -60,18 +61,6 @@ template <class T> struct Row {
     T ridge;
 };
 
-// How many rows of Y stay in the cache from one pass to the next.
-constexpr std::ptrdiff_t CACHED = 1 << 18; // bytes
-template <class T> std::ptrdiff_t in_cache(const Fixed<T> &fixed) {
-    return CACHED / (fixed.width * std::ptrdiff_t(sizeof(T)));
-}
-
-// How many rows are solved together: G, which all read, must otherwise come from beyond the first cache in every step.
-constexpr int TOGETHER = 4;
-template <class T> ALWAYS_INLINE int together(const Fixed<T> &fixed) {
-    return fixed.factors * fixed.width * std::ptrdiff_t(sizeof(T)) > 1 << 14 ? TOGETHER : 1;
-}
-
 // Fetches rows of Y into the cache while others are worked on. `next` is the first entry that was not asked for.
 struct Stream {
     const std::int32_t *next;
@@ -84,13 +73,9 @@ struct Stream {
     template <class T> static ALWAYS_INLINE bool is_long(const Fixed<T> &fixed, std::ptrdiff_t n) {
         return n * fixed.width * std::ptrdiff_t(sizeof(T)) > LONG;
     }
-    // How many entries behind the row being solved are fetched: more than those of the rows solved together.
-    template <class T> static ALWAYS_INLINE std::ptrdiff_t window(const Fixed<T> &fixed) {
-        return together(fixed) > 1 ? in_cache(fixed) : LONG / (fixed.width * std::ptrdiff_t(sizeof(T)));
-    }
-    // Asks for `n` more while entry k of `row` is worked on.
+    // Asks for `n` more while entry k of `row` is worked on: those of rows that follow too.
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, int n) {
-        const std::int32_t *const limit = row.ids + std::min(end - row.ids, row.n + window(fixed));
+        const std::int32_t *const limit = row.ids + std::min(end - row.ids, row.n + LONG / (fixed.width * std::ptrdiff_t(sizeof(T))));
         if (again) next = row.ids + k + AHEAD;
         for (const std::int32_t *const stop = std::min(limit, next + n); next < stop; ++next) fixed.prefetch(*next);
     }
@@ -105,49 +90,34 @@ template <class Set, class T> ALWAYS_INLINE T dot(const T *a, const T *b, std::p
     return sum_lanes<Set::bytes>(lanes);
 }
 
-// N vectors of each out[m] = (G + ridge[m] I) v[m] from column j on.
-template <class Set, int M, int N, class T>
-ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *const *v, T *const *out,
-                              std::ptrdiff_t j) {
+// N vectors of out = (G + ridge I) v from column j on.
+template <class Set, int N, class T>
+ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t j) {
     using V = Vec<Set, T>;
-    V even[M][N] = {}, odd[M][N] = {};
+    V even[N] = {}, odd[N] = {};
     for (std::ptrdiff_t i = 0; i < fixed.factors; i += 2) {
         const T *g0 = fixed.gram_row(i) + j, *g1 = fixed.gram_row(i + 1) + j;
-        for (int m = 0; m < M; ++m) {
-            for (int b = 0; b < N; ++b) even[m][b] = even[m][b] + v[m][i] * V::load(g0 + b * V::LANES);
-            for (int b = 0; b < N; ++b) odd[m][b] = odd[m][b] + v[m][i + 1] * V::load(g1 + b * V::LANES);
-        }
+        for (int b = 0; b < N; ++b) even[b] = even[b] + v[i] * V::load(g0 + b * V::LANES);
+        for (int b = 0; b < N; ++b) odd[b] = odd[b] + v[i + 1] * V::load(g1 + b * V::LANES);
     }
-    for (int m = 0; m < M; ++m)
-        for (int b = 0; b < N; ++b) { // without a branch before it: GCC makes one operation of a * b + c only in one block
-            const std::ptrdiff_t column = j + b * V::LANES;
-            (even[m][b] + odd[m][b] + ridge[m] * V::load(v[m] + column)).store(out[m] + column);
-        }
+    for (int b = 0; b < N; ++b) { // without a branch before it: GCC makes one operation of a * b + c only in one block
+        const std::ptrdiff_t column = j + b * V::LANES;
+        (even[b] + odd[b] + ridge * V::load(v + column)).store(out + column);
+    }
 }
 
 // out = (G + ridge I) v, in the columns from `start` to `stop`.
 template <class Set, class T>
 ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t start,
                               std::ptrdiff_t stop) {
-    constexpr std::ptrdiff_t lanes = Vec<Set, T>::LANES;
+    using V = Vec<Set, T>;
     std::ptrdiff_t j = start;
-    for (; j + 4 * lanes <= stop; j += 4 * lanes) apply_gram<Set, 1, 4>(fixed, &ridge, &v, &out, j);
-    for (; j + 2 * lanes <= stop; j += 2 * lanes) apply_gram<Set, 1, 2>(fixed, &ridge, &v, &out, j);
-    for (; j < stop; j += lanes) apply_gram<Set, 1, 1>(fixed, &ridge, &v, &out, j);
-}
-
-// The same for `n` vectors, all columns. G is read once for TOGETHER of them.
-template <class Set, class T>
-ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, const T *ridge, const T *const *v, T *const *out, int n) {
-    constexpr std::ptrdiff_t lanes = Vec<Set, T>::LANES;
-    constexpr int most = Set::tile_rows > 4 ? 2 : 1; // vectors of a column of G that leave room for those of `out`
-    if (n < TOGETHER) {
-        for (int m = 0; m < n; ++m) apply_gram<Set>(fixed, ridge[m], v[m], out[m], 0, fixed.width);
-        return;
-    }
-    std::ptrdiff_t j = 0;
-    for (; j + most * lanes <= fixed.width; j += most * lanes) apply_gram<Set, TOGETHER, most>(fixed, ridge, v, out, j);
-    for (; j < fixed.width; j += lanes) apply_gram<Set, TOGETHER, 1>(fixed, ridge, v, out, j);
+    if (fixed.is_diagonal())
+        for (; j < stop; j += V::LANES)
+            (V::load(fixed.gram_row(0) + j) * V::load(v + j) + ridge * V::load(v + j)).store(out + j);
+    for (; j + 4 * V::LANES <= stop; j += 4 * V::LANES) apply_gram<Set, 4>(fixed, ridge, v, out, j);
+    for (; j + 2 * V::LANES <= stop; j += 2 * V::LANES) apply_gram<Set, 2>(fixed, ridge, v, out, j);
+    for (; j < stop; j += V::LANES) apply_gram<Set, 1>(fixed, ridge, v, out, j);
 }
 
 // The rows of Y of the group of entries from k on; beyond the last entry, its row again.
@@ -232,9 +202,8 @@ template <class Set, class T> struct Search {
     static constexpr double TINY = 1e-20;
     T *z, *r, *p, *Ap, *curvature, &rsold;
 
-    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width, std::ptrdiff_t i)
-        : z(work + i * SEARCH * width), r(z + width), p(r + width), Ap(p + width), curvature(Ap + width),
-          rsold(curvature[GROUP]) {}
+    ALWAYS_INLINE Search(T *work, std::ptrdiff_t width)
+        : z(work), r(z + width), p(r + width), Ap(p + width), curvature(Ap + width), rsold(curvature[GROUP]) {}
 
     ALWAYS_INLINE void begin(const Fixed<T> &fixed, const T *x) {
         std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
@@ -242,8 +211,11 @@ template <class Set, class T> struct Search {
     }
     ALWAYS_INLINE bool done() const { return !(rsold >= TINY); }
 
-    // Passes over the entries: one for the residual, then one a step, for A p; of the last A p, only p . A p is of use.
-    // What G adds is in Ap before.
+    // A pass over the entries for the residual, then one a step, for A p; of the last A p, only p . A p is of use. What G
+    // adds comes first.
+    ALWAYS_INLINE void start(const Fixed<T> &fixed, T ridge, int pass) {
+        apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, 0, fixed.width);
+    }
     template <int F>
     ALWAYS_INLINE void take(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, int pass, int steps) {
         if (pass == 0)
@@ -297,38 +269,20 @@ template <class Set, class T, class Body> ALWAYS_INLINE void for_width(Fixed<T> 
         body(std::integral_constant<int, 0>(), fixed);
 }
 
-// `steps` steps of conjugate gradient from the current x of `count` rows, at most `together` (Takacs, Pilaszy & Tikk 2011).
-// `work` holds SEARCH width elements for each.
+// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds SEARCH width elements.
 template <class Set, class T>
-ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, const Row<T> *rows, int count, Stream *stream, int steps,
-                                           T *const *x, T *work) {
+ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x, T *work) {
     for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
-        const int n = together(fixed) == 1 ? 1 : count; // known when this is compiled, where it is 1 for a known width
-        T ridge[TOGETHER], *z[TOGETHER], *p[TOGETHER], *Ap[TOGETHER];
-        for (int i = 0; i < n; ++i) {
-            Search<Set, T> search(work, fixed.width, i);
-            ridge[i] = rows[i].ridge;
-            z[i] = search.z;
-            p[i] = search.p;
-            Ap[i] = search.Ap;
-            search.begin(fixed, x[i]);
+        Search<Set, T> search(work, fixed.width);
+        search.begin(fixed, x);
+        stream->next = std::max(stream->next, row.ids + row.n);
+        stream->again = Stream::is_long(fixed, row.n);
+        for (int pass = 0; pass <= steps && !(pass && search.done()); ++pass) {
+            search.start(fixed, row.ridge, pass);
+            search.template take<F>(fixed, row, *stream, pass, steps);
+            search.finish(fixed.width, pass, steps);
         }
-        stream->next = std::max(stream->next, rows[n - 1].ids + rows[n - 1].n);
-        stream->again = Stream::is_long(fixed, rows[0].n);
-        int left = n;
-        for (int pass = 0; pass <= steps && left > 0; ++pass) {
-            apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, n);
-            left = n;
-            for (int i = 0; i < n; ++i) {
-                Search<Set, T> search(work, fixed.width, i);
-                if (!pass || !search.done()) {
-                    search.template take<F>(fixed, rows[i], *stream, pass, steps);
-                    search.finish(fixed.width, pass, steps);
-                }
-                left -= search.done();
-            }
-        }
-        for (int i = 0; i < n; ++i) std::copy_n(z[i], fixed.factors, x[i]);
+        std::copy_n(search.z, fixed.factors, x);
     });
 }
 FOR_BEST_ISA(conjugate_gradient, conjugate_gradient_body)

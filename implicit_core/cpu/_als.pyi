@@ -7,9 +7,9 @@ WIDTH: Final[int]
 EXACT_WIDTH: Final[int]
 BLOCK: Final[int]
 GRAM_TILE: Final[int]
-TOGETHER: Final[int]
 SEARCH: Final[int]
-CACHED: Final[int]
+TURN_BLOCK: Final[int]
+TURN_WIDTH: Final[int]
 LONG_ROW_BYTES: Final[int]
 
 def least_squares(
@@ -73,5 +73,13 @@ def gram(
     block: int,
     partial: NDArray[np.float64],
     scratch: NDArray[np.float64],
+    num_threads: int,
+) -> None: ...
+def turn(
+    X: NDArray[Any],
+    Y: NDArray[Any],
+    Z: NDArray[Any],
+    basis: NDArray[Any],
+    scratch: NDArray[Any],
     num_threads: int,
 ) -> None: ...

@@ -27,13 +27,8 @@ cdef extern from "_als.h" nogil:
         const int32_t *next
         const int32_t *end
     void entries[T, V](const V *values, Py_ssize_t n, float alpha, int policy, T *weight, T *rhs)
-    void conjugate_gradient[T](
-        Fixed[T] fixed, const Row[T] *rows, int n, Stream *stream, int steps, T *const *x, T *work
-    )
-    Py_ssize_t in_cache[T](const Fixed[T] &fixed)
-    int together[T](const Fixed[T] &fixed)
-    enum: _TOGETHER "TOGETHER"
-    Py_ssize_t _SEARCH "SEARCH", _CACHED "CACHED"
+    void conjugate_gradient[T](Fixed[T] fixed, Row[T] row, Stream *stream, int steps, T *x, T *work)
+    Py_ssize_t _SEARCH "SEARCH"
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
     bint block_descent[T](Fixed[T] fixed, Row[T] row, Py_ssize_t size, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x, T *work)
@@ -59,8 +54,12 @@ cdef extern from "_als_long.h" nogil:
         int policy, int steps, T *work
     )
 
+cdef extern from "_turn.h" nogil:
+    void turn_rows[T](T *rows, Py_ssize_t count, Py_ssize_t factors, const T *basis, Py_ssize_t width, T *out)
+    Py_ssize_t _TURN_BLOCK "TURN_BLOCK", _TURN_WIDTH "TURN_WIDTH"
+
 WIDTH, EXACT_WIDTH, BLOCK, GRAM_TILE = _WIDTH, _EXACT_WIDTH, _BLOCK, _GRAM_TILE
-TOGETHER, SEARCH, CACHED = _TOGETHER, _SEARCH, _CACHED
+SEARCH, TURN_BLOCK, TURN_WIDTH = _SEARCH, _TURN_BLOCK, _TURN_WIDTH
 LONG_ROW_BYTES = sizeof(LongRow[double, double])
 
 ctypedef fused value:
@@ -76,7 +75,7 @@ def least_squares(
     const floating[:, ::1] Y,  # IN
     const floating[::1] last,  # IN: the rows of Y from `first_of_last` on, and zeros
     Py_ssize_t first_of_last,
-    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f
+    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f; or 1 x width, its diagonal
     const floating[::1] diag,  # IN
     float alpha,
     int policy,
@@ -84,7 +83,7 @@ def least_squares(
     Py_ssize_t longest,  # rows with more entries are left to ``search_by_blocks``
     Py_ssize_t block_size,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
-    floating[:, ::1] scratch,  # a row per thread: what the solver needs, and the entries of the rows solved together
+    floating[:, ::1] scratch,  # a row per thread: what the solver needs, and the entries of the longest row
     int64_t[::1] failed,  # OUT: per chunk, the first row whose matrix is not positive definite, or -1
     int num_threads,
 ):
@@ -125,41 +124,23 @@ cdef void _search_chunk(
     Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int cg_steps,
     Py_ssize_t longest, int64_t start, int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
-    """Conjugate gradient for as many rows together as stay in the cache, or for one."""
-    cdef int n
-    cdef int most = together(fixed)
-    cdef int64_t u = start, j, stored, room
-    cdef Py_ssize_t free
-    cdef Row[floating] rows[_TOGETHER]
-    cdef floating *x[_TOGETHER]
+    """Conjugate gradient for the rows ``start`` .. ``stop`` - 1."""
+    cdef int64_t u, j, stored
+    cdef Row[floating] row
     cdef Stream stream
     stream.next = &indices[0] + indptr[start]
     stream.end = &indices[0] + indptr[stop]
-    while u < stop:
-        n = 0
-        room = in_cache(fixed)
-        free = _TOGETHER * _SEARCH * fixed.width
-        while u < stop and n < most:
-            stored = indptr[u + 1] - indptr[u]
-            if n > 0 and stored > room:
-                break
-            if stored > longest:
-                pass
-            elif stored == 0:
-                for j in range(fixed.factors):
-                    X[u, j] = 0
-            else:
-                rows[n] = _row(indptr, indices, values, alpha, policy, u, scratch[free:])
-                rows[n].ridge = diag[u]
-                x[n] = &X[u, 0]
-                free += 2 * padded(stored)
-                room -= stored
-                n += 1
-            u += 1
-        if n > 0:
-            conjugate_gradient(
-                fixed, <const Row[floating] *> rows, n, &stream, cg_steps, <floating *const *> x, &scratch[0]
-            )
+    for u in range(start, stop):
+        stored = indptr[u + 1] - indptr[u]
+        if stored > longest:
+            continue
+        if stored == 0:
+            for j in range(fixed.factors):
+                X[u, j] = 0
+            continue
+        row = _row(indptr, indices, values, alpha, policy, u, scratch[_SEARCH * fixed.width :])
+        row.ridge = diag[u]
+        conjugate_gradient(fixed, row, &stream, cg_steps, &X[u, 0], &scratch[0])
 
 
 def search_by_blocks_of_Y(
@@ -170,7 +151,7 @@ def search_by_blocks_of_Y(
     const floating[:, ::1] Y,  # IN
     const floating[::1] last,  # IN: as in ``least_squares``
     Py_ssize_t first_of_last,
-    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f
+    const floating[:, ::1] gram,  # IN: f, rounded up to pairs, x width, zero beyond f; or 1 x width, its diagonal
     const floating[::1] diag,  # IN
     float alpha,
     int policy,
@@ -305,4 +286,31 @@ def gram(
         gram_block(
             span(&Y[b * block, 0], min(block, Y.shape[0] - b * block) * f), min(block, Y.shape[0] - b * block), f,
             partial.shape[2], &partial[b, 0, 0], &scratch[threadid(), 0],
+        )
+
+
+def turn(
+    floating[:, ::1] X,  # IN/OUT
+    floating[:, ::1] Y,  # IN/OUT
+    floating[:, ::1] Z,  # IN/OUT
+    const floating[:, ::1] basis,  # IN: f x width, zero beyond f; width a multiple of TURN_WIDTH
+    floating[:, ::1] scratch,  # a row per thread: TURN_BLOCK * width
+    int num_threads,
+):
+    """Multiply the rows of three matrices by ``basis``, in one call, so that no interrupt comes in between."""
+    _turn(X, basis, scratch, num_threads)
+    _turn(Y, basis, scratch, num_threads)
+    _turn(Z, basis, scratch, num_threads)
+
+
+cdef void _turn(
+    floating[:, ::1] rows, const floating[:, ::1] basis, floating[:, ::1] scratch, int num_threads
+) noexcept:
+    cdef Py_ssize_t b, n = rows.shape[0]
+    for b in prange(
+        (n + _TURN_BLOCK - 1) // _TURN_BLOCK, nogil=True, schedule="static", num_threads=num_threads
+    ):
+        turn_rows(
+            &rows[b * _TURN_BLOCK, 0], min(_TURN_BLOCK, n - b * _TURN_BLOCK), basis.shape[0], &basis[0, 0],
+            basis.shape[1], &scratch[threadid(), 0],
         )

@@ -28,23 +28,18 @@ ALWAYS_INLINE void search_by_blocks_body(Fixed<T> fixed, LongRow<T, V> *rows, st
                                          std::int64_t block, float alpha, int policy, int steps, T *work) {
     alignas(64) T weight[PIECE], rhs[PIECE];
     for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {
-        for (std::ptrdiff_t i = 0; i < count; ++i) Search<Set, T>(work, fixed.width, i).begin(fixed, rows[i].x);
+        const auto search_of = [&](std::ptrdiff_t i) __attribute__((always_inline)) {
+            return Search<Set, T>(work + i * SEARCH * fixed.width, fixed.width);
+        };
+        for (std::ptrdiff_t i = 0; i < count; ++i) search_of(i).begin(fixed, rows[i].x);
         for (int pass = 0; pass <= steps; ++pass) {
-            for (std::ptrdiff_t first = 0; first < count; first += TOGETHER) {
-                const int n = int(std::min<std::ptrdiff_t>(TOGETHER, count - first));
-                T ridge[TOGETHER], *v[TOGETHER], *Ap[TOGETHER];
-                for (int i = 0; i < n; ++i) {
-                    const Search<Set, T> search(work, fixed.width, first + i);
-                    ridge[i] = rows[first + i].ridge;
-                    v[i] = pass ? search.p : search.z;
-                    Ap[i] = search.Ap;
-                    rows[first + i].next = 0;
-                }
-                apply_gram<Set>(fixed, ridge, v, Ap, n);
+            for (std::ptrdiff_t i = 0; i < count; ++i) {
+                search_of(i).start(fixed, rows[i].ridge, pass);
+                rows[i].next = 0;
             }
             for (std::int64_t column = block; column < columns + block; column += block)
                 for (std::ptrdiff_t i = 0; i < count; ++i) {
-                    Search<Set, T> search(work, fixed.width, i);
+                    Search<Set, T> search = search_of(i);
                     if (pass && search.done()) continue;
                     LongRow<T, V> &row = rows[i];
                     const std::ptrdiff_t stop = row.stop_before(column);
@@ -56,12 +51,12 @@ ALWAYS_INLINE void search_by_blocks_body(Fixed<T> fixed, LongRow<T, V> *rows, st
                     }
                 }
             for (std::ptrdiff_t i = 0; i < count; ++i) {
-                Search<Set, T> search(work, fixed.width, i);
+                Search<Set, T> search = search_of(i);
                 if (!pass || !search.done()) search.finish(fixed.width, pass, steps);
             }
         }
         for (std::ptrdiff_t i = 0; i < count; ++i)
-            std::copy_n(Search<Set, T>(work, fixed.width, i).z, fixed.factors, rows[i].x);
+            std::copy_n(search_of(i).z, fixed.factors, rows[i].x);
     });
 }
 FOR_BEST_ISA(search_by_blocks, search_by_blocks_body)

@@ -28,6 +28,7 @@ from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._memory import CACHE_LINE, aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
+from implicit_core.cpu._axes import axes as axes
 from implicit_core.utils import ModelFitError
 
 #: The most that kernels use of the processor's instruction sets.
@@ -121,7 +122,10 @@ def least_squares(
     num_threads: int = 0,
     block_size: int | None = None,
 ) -> None:
-    """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
+    """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`.
+
+    Conjugate gradient also takes the diagonal alone of a gram matrix that has nothing else.
+    """
     start, stop, _ = rows.indices(X.shape[0])
     stored = 0 if start >= stop else int(counts.indptr[stop] - counts.indptr[start])
     if stored == 0:
@@ -130,8 +134,9 @@ def least_squares(
     factors, steps = X.shape[1], -1 if cg_steps is None else cg_steps
     threads = _useful_threads(num_threads, (stored + (stop - start) * factors) * factors)
     width = _round_up(factors, _als.WIDTH)
-    padded = zeros(_round_up(factors, 2), width, X.dtype)
-    padded[:factors, :factors] = gram
+    is_diagonal = gram.ndim == 1
+    padded = zeros(1 if is_diagonal else _round_up(factors, 2), width, X.dtype)
+    padded[: 1 if is_diagonal else factors, :factors] = gram
     Y = np.ascontiguousarray(Y, dtype=X.dtype)
     diag = np.ascontiguousarray(diag, dtype=X.dtype)
     system = _System(*counts[:3], X, *_with_last_rows(Y, width), padded, diag, policy.alpha, policy.observed, steps)
@@ -147,13 +152,13 @@ def least_squares(
         row_space = (square + 2 * _als.BLOCK + 2) * square + 3 * width
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
-        row_flop = entry_flop * factors / 2
-        together = _als.CACHED // (width * X.itemsize) + _als.TOGETHER * _als.WIDTH  # entries, padded
-        row_space = _als.TOGETHER * _als.SEARCH * width + 2 * together
+        row_flop = entry_flop * (2 if is_diagonal else factors / 2)
+        row_space = _als.SEARCH * width
     flop = entry_flop * stored + row_flop * (stop - start)
-    pieces = split_rows(counts.indptr, rows, factors / 2, int(flop / PIECE_FLOP) + 1)
+    entries_of_row = row_flop / entry_flop  # that take as long as what a row needs besides
+    pieces = split_rows(counts.indptr, rows, entries_of_row, int(flop / PIECE_FLOP) + 1)
     for piece in starmap(slice, pairwise(pieces.tolist())):
-        chunks = split_rows(counts.indptr, piece, factors / 2, CHUNKS_PER_THREAD * threads)
+        chunks = split_rows(counts.indptr, piece, entries_of_row, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
         entries_space = _entries_space(counts, piece.start, piece.stop, longest, 2 if block == factors else 3)
         scratch = aligned((threads, _round_up(entries_space + row_space, _als.WIDTH)), X.dtype)

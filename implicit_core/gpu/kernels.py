@@ -5,6 +5,7 @@ with zeros to whole sectors of 32 bytes. Beside the factors and the entries of t
 at most ``WORK_BYTES`` of device memory, unless one row needs more.
 """
 
+from implicit_core._arrays import axes
 from implicit_core.gpu._als import least_squares, stored_error
 from implicit_core.gpu._bpr import bpr_epoch
 from implicit_core.gpu._entries import check_room, to_device, training_bytes
@@ -16,6 +17,7 @@ from implicit_core.gpu._work import WORK_BYTES
 __all__ = [
     "WORK_BYTES",
     "as_factors",
+    "axes",
     "bpr_epoch",
     "check_room",
     "gram",

@@ -1,0 +1,58 @@
+"""Principal axes, in which a half-step of alternating least squares with many factors costs less."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_core._arrays import Axes
+from implicit_core._kernels import effective_threads
+from implicit_core._memory import aligned
+from implicit_core._typing import Factors
+from implicit_core.cpu import _als
+from implicit_core.utils import one_blas_thread
+
+FROM = 65  #: factors: the gram matrix of fewer stays in the first cache, where it costs little
+ROWS_PER_FACTOR = 16  #: of both sides, from which on eigenvectors take little of the time
+
+
+def axes(rows: int, factors: int) -> Axes:
+    """How to hold ``rows`` rows of both sides together; see :class:`implicit_core._arrays.Axes`."""
+    return PrincipalAxes() if factors >= FROM and rows >= ROWS_PER_FACTOR * factors else Axes()
+
+
+class PrincipalAxes(Axes):
+    """Turns both sides, in place, so that the gram matrix of the fixed one is diagonal.
+
+    A step of conjugate gradient multiplies it by a vector for each row, which then takes as many multiplications as
+    there are factors, and not their square. Scores, loss and the steps themselves are the same in any orthonormal
+    basis, but for rounding.
+    """
+
+    def __init__(self) -> None:
+        self._axes: Factors | None = None  #: a row per coordinate in which the factors came, where they lie now
+
+    def turn(self, X: Factors, Y: Factors, gram: NDArray[np.float64], num_threads: int = 0) -> NDArray[np.float64]:
+        if np.may_share_memory(X, Y):  # such factors can only be turned as one
+            return gram
+        if self._axes is None:
+            self._axes = np.eye(X.shape[1], dtype=X.dtype)
+        with one_blas_thread:  # which gives the same bits wherever it runs
+            values, vectors = np.linalg.eigh(gram)
+        _turn(X, Y, self._axes, vectors, num_threads)
+        diagonal: NDArray[np.float64] = np.maximum(values, 0)
+        return diagonal
+
+    def turn_back(self, X: Factors, Y: Factors, num_threads: int = 0) -> None:
+        if self._axes is not None:
+            _turn(X, Y, self._axes, self._axes.T, num_threads)
+            self._axes = None
+
+
+def _turn(X: Factors, Y: Factors, axes: Factors, basis: NDArray[np.float64], num_threads: int) -> None:
+    factors = len(basis)
+    width = -(-factors // _als.TURN_WIDTH) * _als.TURN_WIDTH
+    padded = aligned((factors, width), X.dtype)
+    padded[:, :factors], padded[:, factors:] = basis, 0
+    threads = effective_threads(num_threads)
+    _als.turn(X, Y, axes, padded, aligned((threads, _als.TURN_BLOCK * width), X.dtype), threads)

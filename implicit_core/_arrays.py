@@ -122,12 +122,10 @@ def least_squares(
     cg_steps: int | None,
     rows: slice,
     num_threads: int = 0,
-    block_size: int | None = None,
 ) -> None:
     """Solve (gram + diag_u I + Σ w y yᵀ) x_u = Σ b y for the rows u of ``X``, in place; empty rows become zero.
 
-    By ``cg_steps`` steps of conjugate gradient from the current factors. Where that is None, exactly: for
-    ``block_size`` factors after the other, each time with the others as they are, or for all at once.
+    By ``cg_steps`` steps of conjugate gradient from the current factors, or exactly where that is None.
     """
     start, stop, _ = rows.indices(X.shape[0])
     gram = gram.astype(X.dtype)
@@ -136,7 +134,7 @@ def least_squares(
             if counts.indptr[u] == counts.indptr[u + 1]:
                 X[u] = 0
             elif cg_steps is None:
-                X[u] = _exact(*linear_system(counts, u, Y, gram, diag[u], policy), X[u], block_size, u)
+                X[u] = _exact(*linear_system(counts, u, Y, gram, diag[u], policy), u)
             else:
                 X[u] = _conjugate_gradient(_row(counts, u, Y, policy, gram.dtype), gram, diag[u], X[u], cg_steps)
 
@@ -156,14 +154,10 @@ def linear_system(
     return gram + ridge * np.eye(len(gram), dtype=gram.dtype) + y.T @ (weight[:, None] * y), y.T @ rhs
 
 
-def _exact(A: Factors, b: Factors, x: Factors, block_size: int | None, u: int) -> Factors:
-    x, size = (np.zeros_like(x), len(x)) if block_size is None else (x.copy(), block_size)
+def _exact(A: Factors, b: Factors, u: int) -> Factors:
     try:
-        for start in range(0, len(x), size):
-            block = slice(start, start + size)
-            np.linalg.cholesky(A[block, block])
-            x[block] += np.linalg.solve(A[block, block], b[block] - A[block] @ x)
-        return x
+        np.linalg.cholesky(A)
+        return np.linalg.solve(A, b)
     except np.linalg.LinAlgError as error:
         raise ModelFitError.not_positive_definite(u) from error
 

@@ -77,7 +77,6 @@ class Kernels(Search, Protocol):
         cg_steps: int | None,
         rows: slice,
         num_threads: int = 0,
-        block_size: int | None = None,
     ) -> None: ...
 
     def stored_error(self, counts: Counts, X: Factors, Y: Factors, policy: Policy, num_threads: int = 0) -> float: ...

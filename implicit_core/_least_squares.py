@@ -117,13 +117,13 @@ def solve(
     gram: NDArray[np.float64],
     cg_steps: int | None,
     num_threads: int,
-    block_size: int | None = None,
 ) -> None:
     """Solve for all rows of ``X`` in place; ``gram`` is a matrix, or its diagonal as ``Axes.turn`` gives it."""
     cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
-    # conjugate gradient takes regularization in float32, as implicit does: float64 models then agree to 1e-9
     ridge = objective.ridge(counts, len(Y))
-    diag = (ridge if cg_steps is None else ridge.astype(np.float32)).astype(np.promote_types(X.dtype, np.float32))
+    if cg_steps is not None and not (objective.policy.observed or objective.exponent):
+        ridge = ridge.astype(np.float32)  # as implicit takes it, so that float64 models agree to 1e-9
+    diag = ridge.astype(np.promote_types(X.dtype, np.float32))
     with np.errstate(over="ignore"):
         gram = objective.weight * gram
     if not ((gram if gram.ndim == 1 else gram.diagonal()) <= np.finfo(diag.dtype).max).all():
@@ -131,7 +131,7 @@ def solve(
             f"the fixed factors are NaN, infinite or too large for {diag.dtype}; raise regularization, or lower alpha "
             "or unobserved_weight"
         )
-    kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(None), num_threads, block_size)
+    kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(None), num_threads)
 
 
 def half_step(
@@ -144,11 +144,10 @@ def half_step(
     cg_steps: int | None = None,
     unobserved_weight: float | None = None,
     regularization_exponent: float = 0.0,
-    block_size: int | None = None,
 ) -> None:
     """Solve for the rows of ``X`` in place, with ``Y`` fixed and confidences as they are in ``Cui``.
 
-    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None: ``block_size`` factors after the other.
+    By ``cg_steps`` steps of conjugate gradient, or exactly where that is None.
     The other parameters are those of ``AlternatingLeastSquares``.
 
     Raises
@@ -169,7 +168,7 @@ def half_step(
     with np.errstate(over="ignore"):
         held, Y = kernels.as_factors(X), kernels.as_factors(Y.astype(X.dtype, copy=False))
     gram = kernels.gram(Y, num_threads)
-    solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads, block_size)
+    solve(kernels, objective, counts, held, Y, gram, cg_steps, num_threads)
     if held is not X:
         X[...] = kernels.to_host(held) if on_host else held
 

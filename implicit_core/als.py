@@ -106,9 +106,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     regularization_exponent : float, default 0.0
         ν above, at least 0: how much more users and items with many entries are regularized. 0: all alike; 1: in
         proportion to n + w \|I\| or n + w \|U\|.
-    block_size : int, optional
-        With ``use_cg=False``, solve for so many factors after the other, each time exactly with the others as they are
-        (iALS++, Rendle et al. 2021), which takes less time than for all at once. Default: all.
     init_scale : float, optional
         Draw initial factors from the normal distribution with this standard deviation divided by √factors; greater
         than 0. Default: uniform in [0, 0.01).
@@ -130,8 +127,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     filtering", RecSys 2011.
     S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the performance of iALS on item recommendation benchmarks",
     arXiv:2110.14037, 2021.
-    S. Rendle, W. Krichene, L. Zhang, Y. Koren, "iALS++: Speeding up matrix factorization with subspace optimization",
-    arXiv:2110.14044, 2021.
     """
 
     _saved = (
@@ -147,7 +142,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         "random_state",
         "alpha",
     )
-    _beyond = ("unobserved_weight", "regularization_exponent", "init_scale", "block_size")
+    _beyond = ("unobserved_weight", "regularization_exponent", "init_scale")
 
     def __init__(
         self,
@@ -167,7 +162,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         unobserved_weight: float | None = None,
         regularization_exponent: float = 0.0,
         init_scale: float | None = None,
-        block_size: int | None = None,
     ) -> None:
         super().__init__(num_threads=num_threads)
         self.factors = factors
@@ -183,7 +177,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         self.unobserved_weight = unobserved_weight
         self.regularization_exponent = regularization_exponent
         self.init_scale = init_scale
-        self.block_size = block_size
         self.fit_callback: Callable[[int, float, float | None], object] | None = None
         self.device = self._choose_device(use_gpu, vars(self))
 
@@ -218,7 +211,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             cg_steps=self.cg_steps if self.use_cg else None,
             unobserved_weight=self.unobserved_weight,
             regularization_exponent=self.regularization_exponent,
-            block_size=self.block_size,
         )
 
     def fit(
@@ -439,10 +431,6 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_count(self.cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
         if self.init_scale is not None:
             check_positive(self.init_scale, "init_scale")
-        if self.block_size is not None:
-            check_count(self.block_size, "block_size", 1, np.iinfo(np.int32).max)
-            if self.use_cg:
-                raise ValueError(f"block_size={self.block_size} needs use_cg=False, since blocks are solved exactly")
         self._objective()
         self.dtype = check_dtype(self.dtype, ("float32", "float64") if self.device == "cpu" else ("float32", "float16"))
 
@@ -498,7 +486,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         gram, cg_steps = self._gram(other), None
         if self.use_cg:
             gram, cg_steps = axes.turn(X, Y, gram, self.num_threads), self.cg_steps
-        solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads, self.block_size)
+        solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads)
         for changed in (side, other):
             self._cache.pop(changed, None)  # the gram matrix, and what a call in another thread has derived meanwhile
 
@@ -598,7 +586,6 @@ class CPUAlternatingLeastSquares(AlternatingLeastSquares):
         unobserved_weight: float | None = None,
         regularization_exponent: float = 0.0,
         init_scale: float | None = None,
-        block_size: int | None = None,
     ) -> None:
         super().__init__(
             factors=factors,
@@ -616,7 +603,6 @@ class CPUAlternatingLeastSquares(AlternatingLeastSquares):
             unobserved_weight=unobserved_weight,
             regularization_exponent=regularization_exponent,
             init_scale=init_scale,
-            block_size=block_size,
         )
 
 
@@ -640,7 +626,6 @@ class GPUAlternatingLeastSquares(AlternatingLeastSquares, GPUMatrixFactorization
         unobserved_weight: float | None = None,
         regularization_exponent: float = 0.0,
         init_scale: float | None = None,
-        block_size: int | None = None,
     ) -> None:
         super().__init__(
             factors=factors,
@@ -658,7 +643,6 @@ class GPUAlternatingLeastSquares(AlternatingLeastSquares, GPUMatrixFactorization
             unobserved_weight=unobserved_weight,
             regularization_exponent=regularization_exponent,
             init_scale=init_scale,
-            block_size=block_size,
         )
 
 

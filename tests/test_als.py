@@ -959,7 +959,6 @@ BEYOND = [
     ("unobserved_weight", None),
     ("regularization_exponent", 0.0),
     ("init_scale", None),
-    ("block_size", None),
 ]
 CLASSES = {"facade": AlternatingLeastSquares, "cpu": implicit_core.cpu.als.AlternatingLeastSquares}
 

@@ -237,7 +237,6 @@ DIFFERENT = [
     ("als", {"unobserved_weight": 0.5}, "unobserved_weight was None and is 0.5"),
     ("als", {"regularization_exponent": 1.0}, "regularization_exponent was 0.0 and is 1.0"),
     ("als", {"init_scale": 1.0}, "init_scale was None and is 1.0"),
-    ("als-exact-float64", {"block_size": 2}, "block_size was None and is 2"),
     ("als", {"dtype": np.float64}, "dtype was 'float32' and is 'float64'"),
     ("als", {"random_state": 4}, "random_state was 3 and is 4"),
     ("als", {"random_state": None}, "random_state was 3 and is None"),

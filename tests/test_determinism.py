@@ -23,7 +23,6 @@ MODELS = {
     "als-cholesky-float64": lambda threads: AlternatingLeastSquares(
         **FACTORS, num_threads=threads, use_cg=False, dtype=np.float64
     ),
-    "als-blocks": lambda threads: AlternatingLeastSquares(**FACTORS, num_threads=threads, use_cg=False, block_size=3),
     "als-unobserved-weight": lambda threads: AlternatingLeastSquares(
         **FACTORS, num_threads=threads, unobserved_weight=0.1, regularization_exponent=1.0, init_scale=0.1
     ),

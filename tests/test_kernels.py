@@ -156,39 +156,6 @@ def test_conjugate_gradient_takes_the_textbook_steps(kernels, dtype, policy, fac
     np.testing.assert_allclose(X, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("factors", [1, 7, 16, 33, 64, 100])
-@pytest.mark.parametrize("size", [1, 5, 16, 32, 63])
-def test_blocks_of_factors_are_solved_one_after_the_other(kernels, dtype, policy, factors, size):
-    counts = random_counts(30, 47, seed=factors, values="mixed" if not policy.observed else "positive")
-    X, Y = sides(30, 47, factors, dtype)
-    diag = np.linspace(20, 60, 30).astype(dtype)
-    expected = X.astype(np.float64)
-    for u, (A, b) in enumerate(zip(*systems(counts, Y, diag.astype(np.float64), policy), strict=True)):
-        for start in range(0, factors, size):
-            block = slice(start, start + size)
-            expected[u, block] = 0
-            expected[u, block] = np.linalg.solve(A[block, block], b[block] - A[block] @ expected[u])
-        if counts.indptr[u] == counts.indptr[u + 1]:
-            expected[u] = 0
-    kernels.least_squares(counts, X, Y, kernels.gram(Y), diag, policy, None, slice(None), 0, size)
-    np.testing.assert_allclose(X, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
-
-
-def test_a_block_without_unique_solution_is_an_error_that_leaves_the_row(kernels, dtype):
-    """The last of three blocks of row 1 is singular."""
-    counts = Counts(np.array([0, 2, 4]), np.array([0, 1, 0, 1], np.int32), np.full(4, 2, dtype), (2, 2))
-    X, Y = sides(2, 2, 6, dtype)
-    Y[:, 4:] = 0
-    before = X.copy()
-    with pytest.raises(ModelFitError, match="row 1"):
-        kernels.least_squares(
-            counts, X, Y, kernels.gram(Y) + np.eye(6), np.array([1, -1], dtype), Policy(), None, slice(None), 1, 2
-        )
-    assert np.array_equal(X[1], before[1])
-    assert not np.array_equal(X[0], before[0])
-
-
 def test_conjugate_gradient_leaves_a_solved_row_alone(kernels, dtype):
     counts = random_counts(20, 11, seed=1, values="positive")
     X, Y = sides(20, 11, 4, dtype)
@@ -203,9 +170,9 @@ def test_conjugate_gradient_leaves_a_solved_row_alone(kernels, dtype):
     assert np.abs(gradient).max() < (1e-4 if dtype == np.float32 else 1e-10)
 
 
-@pytest.mark.parametrize(("cg_steps", "block_size"), [(None, None), (None, 5), (3, None)])
+@pytest.mark.parametrize("cg_steps", [None, 3])
 @pytest.mark.parametrize("values", [np.float32, np.float64])
-def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, block_size, values):
+def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, values):
     counts = random_counts(200, 40, seed=2, values="positive", dtype=values)
     X, Y = sides(200, 40, 19, dtype)
     diag, gram = np.full(200, 0.5, dtype=dtype), cpu_kernels.gram(Y)
@@ -213,7 +180,7 @@ def test_a_row_has_the_same_bits_for_any_slice_and_threads(dtype, cg_steps, bloc
     def solved(slices: list[slice], threads: int) -> np.ndarray:
         result = X.copy()
         for rows in slices:
-            cpu_kernels.least_squares(counts, result, Y, gram, diag, Policy(), cg_steps, rows, threads, block_size)
+            cpu_kernels.least_squares(counts, result, Y, gram, diag, Policy(), cg_steps, rows, threads)
         return result
 
     whole = solved([slice(None)], 1)
@@ -590,7 +557,7 @@ print("same")
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
 def test_other_instruction_sets_take_the_steps_of_the_definition(isa, run_python):
-    least_squares = "textbook_steps or exact_solution or one_after_the_other or squared_error"
+    least_squares = "textbook_steps or exact_solution or squared_error"
     for names, selection in (
         (["test_bpr.py", "test_lmf.py"], "of_the_definition"),
         (["test_kernels.py"], f"cpu and ({least_squares}) or bits_of"),

@@ -106,18 +106,16 @@ ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out
     }
 }
 
-// out = (G + ridge I) v, in the columns from `start` to `stop`.
-template <class Set, class T>
-ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out, std::ptrdiff_t start,
-                              std::ptrdiff_t stop) {
+// out = (G + ridge I) v.
+template <class Set, class T> ALWAYS_INLINE void apply_gram(const Fixed<T> &fixed, T ridge, const T *v, T *out) {
     using V = Vec<Set, T>;
-    std::ptrdiff_t j = start;
+    std::ptrdiff_t j = 0;
     if (fixed.is_diagonal())
-        for (; j < stop; j += V::LANES)
+        for (; j < fixed.width; j += V::LANES)
             (V::load(fixed.gram_row(0) + j) * V::load(v + j) + ridge * V::load(v + j)).store(out + j);
-    for (; j + 4 * V::LANES <= stop; j += 4 * V::LANES) apply_gram<Set, 4>(fixed, ridge, v, out, j);
-    for (; j + 2 * V::LANES <= stop; j += 2 * V::LANES) apply_gram<Set, 2>(fixed, ridge, v, out, j);
-    for (; j < stop; j += V::LANES) apply_gram<Set, 1>(fixed, ridge, v, out, j);
+    for (; j + 4 * V::LANES <= fixed.width; j += 4 * V::LANES) apply_gram<Set, 4>(fixed, ridge, v, out, j);
+    for (; j + 2 * V::LANES <= fixed.width; j += 2 * V::LANES) apply_gram<Set, 2>(fixed, ridge, v, out, j);
+    for (; j < fixed.width; j += V::LANES) apply_gram<Set, 1>(fixed, ridge, v, out, j);
 }
 
 // The rows of Y of the group of entries from k on; beyond the last entry, its row again.
@@ -126,19 +124,17 @@ ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_
     for (int e = 0; e < N; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
 }
 
-// Their inner products with v in the columns from `start` to `stop`. Every second cache line comes first: a processor
-// that sees the lines of a row read one after the other fetches those behind it from memory, which are of no use.
+// Their inner products with v. Every second cache line comes first: a processor that sees the lines of a row read one after the other fetches those behind it from memory, which are of no use.
 template <class Set, int N, class T>
-ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t start, std::ptrdiff_t stop,
-                            T (&sums)[GROUP]) {
+ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t width, T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
     constexpr std::ptrdiff_t LINE = 64 / sizeof(T);
     V lanes[GROUP] = {};
 #pragma GCC unroll 2
     for (int odd = 1; odd >= 0; --odd)
 #pragma GCC unroll 4
-        for (std::ptrdiff_t line = start + odd * LINE; line < stop; line += 2 * LINE)
-            for (std::ptrdiff_t j = line; j < line + LINE && j < stop; j += V::LANES) {
+        for (std::ptrdiff_t line = odd * LINE; line < width; line += 2 * LINE)
+            for (std::ptrdiff_t j = line; j < line + LINE && j < width; j += V::LANES) {
                 const V vj = V::load(v + j);
                 for (int e = 0; e < N; ++e) lanes[e] = lanes[e] + vj * V::load(y[e] + j);
             }
@@ -162,7 +158,7 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
         const T *y[N];
         group(fixed, row, k, y);
         T s[GROUP];
-        products<Set>(y, v, 0, width, s);
+        products<Set>(y, v, width, s);
         for (int e = 0; e < N; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
             V sum = F ? kept[j / V::LANES] : V::load(out + j);
@@ -188,7 +184,7 @@ ALWAYS_INLINE void add_curvature(const Fixed<T> &fixed, const Row<T> &row, Strea
         const T *y[GROUP];
         group(fixed, row, k, y);
         T s[GROUP];
-        products<Set>(y, v, 0, fixed.width, s);
+        products<Set>(y, v, fixed.width, s);
         for (int e = 0; e < GROUP; ++e) sums[e] += row.weight[k + e] * s[e] * s[e];
     }
     stream = ahead;
@@ -214,7 +210,7 @@ template <class Set, class T> struct Search {
     // A pass over the entries for the residual, then one a step, for A p; of the last A p, only p . A p is of use. What G
     // adds comes first.
     ALWAYS_INLINE void start(const Fixed<T> &fixed, T ridge, int pass) {
-        apply_gram<Set>(fixed, ridge, pass ? p : z, Ap, 0, fixed.width);
+        apply_gram<Set>(fixed, ridge, pass ? p : z, Ap);
     }
     template <int F>
     ALWAYS_INLINE void take(const Fixed<T> &fixed, const Row<T> &row, Stream &stream, int pass, int steps) {
@@ -321,15 +317,13 @@ ALWAYS_INLINE void update_upper(const T *left, const T *right, std::ptrdiff_t n,
             update_tile<Set, SIGN>(left + i, right + j, n, stride, out + i * out_stride + j, out_stride);
 }
 
-// The solution of the linear system of `f` factors from `start` on, which is left in `work` with zeros up to the next
-// multiple of EXACT_WIDTH, or null where its matrix is not positive definite. The right-hand side is sum_k c_k y_k, less
-// `known` if that is given. The matrix becomes U^T U; only its upper triangle is formed. `work` holds
-// (s + 2 BLOCK + 2) s elements, s = f rounded up to a multiple of EXACT_WIDTH.
+// The exact solution; false where A is not positive definite, and x is then as before. A becomes U^T U; only its upper
+// triangle is formed. `work` holds (s + 2 BLOCK + 2) s elements, s = factors rounded up to a multiple of EXACT_WIDTH.
 constexpr std::ptrdiff_t EXACT_WIDTH = 32, BLOCK = 32;
 
 template <class Set, class T>
-ALWAYS_INLINE T *solve_block(const Fixed<T> &fixed, const Row<T> &row, const T *RESTRICT c, const T *RESTRICT known,
-                             std::ptrdiff_t start, std::ptrdiff_t f, T *RESTRICT work) {
+ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *x, T *RESTRICT work) {
+    const std::ptrdiff_t f = fixed.factors;
     using V = Vec<Set, T>;
     const std::ptrdiff_t stride = round_up(f, EXACT_WIDTH);
     T *RESTRICT U = work, *RESTRICT left = U + stride * stride, *RESTRICT right = left + BLOCK * stride;
@@ -337,19 +331,18 @@ ALWAYS_INLINE T *solve_block(const Fixed<T> &fixed, const Row<T> &row, const T *
     if (f < stride) std::fill_n(work, (stride + 2 * BLOCK) * stride, T(0));
     std::fill_n(b, 2 * stride, T(0));
     for (std::ptrdiff_t i = 0; i < f; ++i) {
-        std::copy_n(fixed.gram_row(start + i) + start, f, U + i * stride);
+        std::copy_n(fixed.gram_row(i), f, U + i * stride);
         U[i * stride + i] += row.ridge;
-        if (known) b[i] = -known[i];
     }
     for (std::ptrdiff_t first = 0; first < row.n; first += BLOCK) {
         const std::ptrdiff_t n = std::min(BLOCK, row.n - first);
         for (std::ptrdiff_t k = 0; k < n; ++k) {
-            const T *y = fixed.row(row.ids[first + k]) + start, w = row.weight[first + k], ck = c[first + k];
+            const T *y = fixed.row(row.ids[first + k]), w = row.weight[first + k], c = row.rhs[first + k];
 #pragma omp simd
             for (std::ptrdiff_t j = 0; j < f; ++j) {
                 right[k * stride + j] = y[j];
                 left[k * stride + j] = w * y[j];
-                part[j] += ck * y[j];
+                part[j] += c * y[j];
             }
         }
         update_upper<Set, 1>(left, right, n, stride, 0, f, U, stride);
@@ -365,7 +358,7 @@ ALWAYS_INLINE T *solve_block(const Fixed<T> &fixed, const Row<T> &row, const T *
         update_upper<Set, -1>(U, U, first, stride, first, last, U, stride);
         for (std::ptrdiff_t i = first; i < last; ++i) {
             T *RESTRICT pivot = U + i * stride;
-            if (!(pivot[i] > 0)) return nullptr;
+            if (!(pivot[i] > 0)) return false;
             std::fill_n(pivot, i, T(0));
             const std::ptrdiff_t begin = i / V::LANES * V::LANES;
             const T inverse = 1 / std::sqrt(pivot[i]), z = b[i] * inverse;
@@ -381,60 +374,17 @@ ALWAYS_INLINE T *solve_block(const Fixed<T> &fixed, const Row<T> &row, const T *
             part[i] = z;
         }
     }
-    T *RESTRICT x = b;
-    std::fill_n(x, stride, T(0));
+    T *RESTRICT solution = b;
+    std::fill_n(solution, stride, T(0));
     for (std::ptrdiff_t i = f; i-- > 0;) {
         const T *u = U + i * stride;
         const std::ptrdiff_t begin = i / V::LANES * V::LANES;
-        x[i] = (part[i] - dot<Set>(u + begin, x + begin, stride - begin)) / u[i];
+        solution[i] = (part[i] - dot<Set>(u + begin, solution + begin, stride - begin)) / u[i];
     }
-    return x;
-}
-
-// The exact solution; false where A is not positive definite, and x is then as before.
-template <class Set, class T> ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *x, T *work) {
-    const T *none = nullptr, *solution = solve_block<Set>(fixed, row, row.rhs, none, 0, fixed.factors, work);
-    if (solution) std::copy_n(solution, fixed.factors, x);
-    return solution;
-}
-FOR_BEST_ISA(cholesky, cholesky_body)
-
-// The exact solution for `size` factors after the other, each time with the others as they are (iALS++, Rendle et al.
-// 2021). `work` holds 3 width elements, as many as there are weights, and what solve_block needs for a block.
-template <class Set, class T>
-ALWAYS_INLINE bool block_descent_body(Fixed<T> fixed, Row<T> row, std::ptrdiff_t size, T *x, T *RESTRICT work) {
-    using V = Vec<Set, T>;
-    const std::ptrdiff_t width = fixed.width;
-    T *RESTRICT z = work, *RESTRICT Az = z + width, *RESTRICT change = Az + width, *RESTRICT missing = change + width;
-    T *RESTRICT system = missing + padded(row.n), s[GROUP];
-    const T *y[GROUP];
-    std::fill(std::copy_n(x, fixed.factors, z), z + width, T(0));
-    std::fill_n(change, width, T(0));
-    for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
-        for (std::ptrdiff_t e = k + Stream::AHEAD; e < std::min(k + Stream::AHEAD + GROUP, row.n); ++e)
-            fixed.prefetch(row.ids[e]);
-        group(fixed, row, k, y);
-        products<Set>(y, z, 0, width, s);
-        for (int e = 0; e < GROUP; ++e) missing[k + e] = row.rhs[k + e] - row.weight[k + e] * s[e];
-    }
-    for (std::ptrdiff_t start = 0; start < fixed.factors; start += size) {
-        const std::ptrdiff_t f = std::min(size, fixed.factors - start);
-        const std::ptrdiff_t first = start / V::LANES * V::LANES, last = round_up(start + f, V::LANES);
-        apply_gram<Set>(fixed, row.ridge, z, Az, first, last);
-        const T *solution = solve_block<Set>(fixed, row, missing, Az + start, start, f, system);
-        if (!solution) return false;
-        for (std::ptrdiff_t j = 0; j < f; ++j) z[start + j] += change[start + j] = solution[j];
-        for (std::ptrdiff_t k = 0; k < row.n; k += GROUP) {
-            group(fixed, row, k, y);
-            products<Set>(y, change, first, last, s);
-            for (int e = 0; e < GROUP; ++e) missing[k + e] -= row.weight[k + e] * s[e];
-        }
-        std::fill_n(change + start, f, T(0));
-    }
-    std::copy_n(z, fixed.factors, x);
+    std::copy_n(solution, f, x);
     return true;
 }
-FOR_BEST_ISA(block_descent, block_descent_body)
+FOR_BEST_ISA(cholesky, cholesky_body)
 
 // Sum over the stored entries of w s^2 - 2 b s + b with s = x . y_k: what they add to the squared error of a row.
 // `work` holds width elements.

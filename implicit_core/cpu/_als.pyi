@@ -26,7 +26,6 @@ def least_squares(
     policy: int,
     cg_steps: int,
     longest: int,
-    block_size: int,
     chunks: NDArray[np.int64],
     scratch: NDArray[Any],
     failed: NDArray[np.int64],

@@ -30,7 +30,6 @@ cdef extern from "_als.h" nogil:
     void conjugate_gradient[T](Fixed[T] fixed, Row[T] row, Stream *stream, int steps, T *x, T *work)
     Py_ssize_t _SEARCH "SEARCH"
     bint cholesky[T](Fixed[T] fixed, Row[T] row, T *x, T *work)
-    bint block_descent[T](Fixed[T] fixed, Row[T] row, Py_ssize_t size, T *x, T *work)
     double row_error[T](Fixed[T] fixed, Row[T] row, const T *x, T *work)
     Py_ssize_t padded(Py_ssize_t n)
     Py_ssize_t _WIDTH "WIDTH", _EXACT_WIDTH "EXACT_WIDTH", _BLOCK "BLOCK", _GRAM_TILE "GRAM_TILE"
@@ -81,14 +80,12 @@ def least_squares(
     int policy,
     Py_ssize_t cg_steps,
     Py_ssize_t longest,  # rows with more entries are left to ``search_by_blocks``
-    Py_ssize_t block_size,
     const int64_t[::1] chunks,  # IN: chunk c is the rows chunks[c] .. chunks[c + 1] - 1
     floating[:, ::1] scratch,  # a row per thread: what the solver needs, and the entries of the longest row
     int64_t[::1] failed,  # OUT: per chunk, the first row whose matrix is not positive definite, or -1
     int num_threads,
 ):
-    """Solve the rows of ``X`` in ``chunks``, in parallel over chunks; where ``cg_steps`` is negative exactly, or
-    ``block_size`` factors at a time if that is less than all."""
+    """Solve the rows of ``X`` in ``chunks``, in parallel over chunks; exactly where ``cg_steps`` is negative."""
     cdef Py_ssize_t c
     cdef Fixed[floating] fixed = _fixed(Y, last, first_of_last, gram)
     for c in prange(chunks.shape[0] - 1, nogil=True, schedule="dynamic", chunksize=1, num_threads=num_threads):
@@ -100,7 +97,7 @@ def least_squares(
             failed[c] = -1
         else:
             failed[c] = _solve_chunk(
-                indptr, indices, values, X, fixed, diag, alpha, policy, block_size,
+                indptr, indices, values, X, fixed, diag, alpha, policy,
                 chunks[c], chunks[c + 1], scratch[threadid()],
             )
 
@@ -191,12 +188,11 @@ cdef void _search_group(
 
 cdef int64_t _solve_chunk(
     const int64_t[::1] indptr, const int32_t[::1] indices, const value[::1] values, floating[:, ::1] X,
-    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, Py_ssize_t block_size, int64_t start,
+    Fixed[floating] fixed, const floating[::1] diag, float alpha, int policy, int64_t start,
     int64_t stop, floating[::1] scratch,
 ) noexcept nogil:
     """The exact solutions; the first row whose matrix is not positive definite, or -1."""
     cdef int64_t u, j, failed = -1
-    cdef bint solved
     cdef Row[floating] row
     cdef floating *work
     for u in range(start, stop):
@@ -207,11 +203,7 @@ cdef int64_t _solve_chunk(
             for j in range(fixed.factors):
                 X[u, j] = 0
             continue
-        if block_size < fixed.factors:
-            solved = block_descent(fixed, row, block_size, &X[u, 0], work)
-        else:
-            solved = cholesky(fixed, row, &X[u, 0], work)
-        if not solved and failed < 0:
+        if not cholesky(fixed, row, &X[u, 0], work) and failed < 0:
             failed = u
     return failed
 

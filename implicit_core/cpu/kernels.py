@@ -80,9 +80,9 @@ def _round_up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def _entries_space(counts: Counts, start: int, stop: int, longest: int, arrays: int = 2) -> int:
-    """Elements that weights and right-hand sides of the longest of these rows take, and more arrays of that length."""
-    return arrays * _round_up(min(int(np.diff(counts.indptr[start : stop + 1]).max()), longest), _als.WIDTH)
+def _entries_space(counts: Counts, start: int, stop: int, longest: int) -> int:
+    """Elements that weights and right-hand sides of the longest of these rows take."""
+    return 2 * _round_up(min(int(np.diff(counts.indptr[start : stop + 1]).max()), longest), _als.WIDTH)
 
 
 def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
@@ -120,7 +120,6 @@ def least_squares(
     cg_steps: int | None,
     rows: slice,
     num_threads: int = 0,
-    block_size: int | None = None,
 ) -> None:
     """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`.
 
@@ -145,11 +144,10 @@ def least_squares(
         longest = max(LONG_ROW // (width * X.itemsize), 1)
         _search_long_rows(system, start + np.flatnonzero(np.diff(counts.indptr[start : stop + 1]) > longest), threads)
 
-    block = min(block_size or factors, factors)
     if cg_steps is None:
-        entry_flop, row_flop = factors * (block + 6), factors * (block * block + 6 * factors) / 3
-        square = _round_up(block, _als.EXACT_WIDTH)
-        row_space = (square + 2 * _als.BLOCK + 2) * square + 3 * width
+        entry_flop, row_flop = factors * (factors + 6), factors * factors * (factors + 6) / 3
+        square = _round_up(factors, _als.EXACT_WIDTH)
+        row_space = (square + 2 * _als.BLOCK + 2) * square
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
         row_flop = entry_flop * (2 if is_diagonal else factors / 2)
@@ -160,9 +158,9 @@ def least_squares(
     for piece in starmap(slice, pairwise(pieces.tolist())):
         chunks = split_rows(counts.indptr, piece, entries_of_row, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
-        entries_space = _entries_space(counts, piece.start, piece.stop, longest, 2 if block == factors else 3)
+        entries_space = _entries_space(counts, piece.start, piece.stop, longest)
         scratch = aligned((threads, _round_up(entries_space + row_space, _als.WIDTH)), X.dtype)
-        _als.least_squares(*system, longest, block, chunks, scratch, failed, threads)
+        _als.least_squares(*system, longest, chunks, scratch, failed, threads)
         if (failed >= 0).any():
             raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
 

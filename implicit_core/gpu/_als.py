@@ -35,12 +35,11 @@ def least_squares(
     cg_steps: int | None,
     rows: slice,
     num_threads: int = 0,
-    block_size: None = None,
 ) -> None:
     """Solve rows of ``X`` in place by conjugate gradient; see :func:`implicit_core._arrays.least_squares`.
 
     ``cg_steps=None`` starts from zero and takes steps until rounding keeps them from going on. Where a system has more
-    than one solution, that gives the shortest. Blocks of factors are not offered.
+    than one solution, that gives the shortest.
 
     Raises
     ------

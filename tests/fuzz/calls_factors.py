@@ -68,9 +68,6 @@ def fitted(case, make, matrix, shape, columns, stored):
     return model
 
 
-SIZES = [pair for pair in POSITIVE if pair[0] is not None]
-
-
 @prop
 def als_fit(case):
     shape = sizes(case)
@@ -86,11 +83,6 @@ def als_fit(case):
         init_scale=case.pick("init_scale", [None, None, 0.1, 10.0], ABOVE_ZERO),
         calculate_training_loss=bool(case.byte(2)),
     )
-    if not parameters["use_cg"]:
-        parameters["block_size"] = case.pick("block_size", [None, None, 1, 2, 2**31 - 1], SIZES)
-    elif not case.byte(8):
-        parameters["block_size"] = 2
-        case.refuse("block_size", ValueError)
     tame = bool(case.byte(2))
     matrix, dense, stored = case.matrix("user_items", *shape, values="counts" if tame else "wide")
     weight = parameters["unobserved_weight"]

@@ -9,7 +9,7 @@ from scipy import sparse
 from implicit_core import approximate_als, bpr, evaluation, lmf
 from implicit_core import nearest_neighbours as knn
 from implicit_core.als import AlternatingLeastSquares
-from implicit_core.cpu import kernels
+from implicit_core.cpu import _axes, kernels
 from implicit_core.datasets.synthetic import make_implicit
 
 USERS, ITEMS = 130, 90
@@ -23,6 +23,7 @@ MODELS = {
     "als-cholesky-float64": lambda threads: AlternatingLeastSquares(
         **FACTORS, num_threads=threads, use_cg=False, dtype=np.float64
     ),
+    "als-principal-axes": lambda threads: AlternatingLeastSquares(**{**FACTORS, "factors": 70}, num_threads=threads),
     "als-unobserved-weight": lambda threads: AlternatingLeastSquares(
         **FACTORS, num_threads=threads, unobserved_weight=0.1, regularization_exponent=1.0, init_scale=0.1
     ),
@@ -32,6 +33,11 @@ MODELS = {
     "tfidf": lambda threads: knn.TFIDFRecommender(K=10, num_threads=threads),
     "bm25": lambda threads: knn.BM25Recommender(K=10, num_threads=threads),
 }
+
+
+@pytest.fixture(autouse=True)
+def principal_axes_in_small(monkeypatch):
+    monkeypatch.setattr(_axes, "ROWS_PER_FACTOR", 0)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,8 @@ struct Stream {
     }
     // Asks for `n` more while entry k of `row` is worked on: those of rows that follow too.
     template <class T> ALWAYS_INLINE void fetch(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_t k, int n) {
-        const std::int32_t *const limit = row.ids + std::min(end - row.ids, row.n + LONG / (fixed.width * std::ptrdiff_t(sizeof(T))));
+        const std::ptrdiff_t beyond = LONG / (fixed.width * std::ptrdiff_t(sizeof(T)));
+        const std::int32_t *const limit = row.ids + std::min(end - row.ids, row.n + beyond);
         if (again) next = row.ids + k + AHEAD;
         for (const std::int32_t *const stop = std::min(limit, next + n); next < stop; ++next) fixed.prefetch(*next);
     }
@@ -124,7 +125,8 @@ ALWAYS_INLINE void group(const Fixed<T> &fixed, const Row<T> &row, std::ptrdiff_
     for (int e = 0; e < N; ++e) y[e] = fixed.row(row.ids[std::min(k + e, row.n - 1)]);
 }
 
-// Their inner products with v. Every second cache line comes first: a processor that sees the lines of a row read one after the other fetches those behind it from memory, which are of no use.
+// Their inner products with v. Every second cache line comes first: a processor that sees the lines of a row read one
+// after the other fetches those behind it from memory, which are of no use.
 template <class Set, int N, class T>
 ALWAYS_INLINE void products(const T *const (&y)[N], const T *v, std::ptrdiff_t width, T (&sums)[GROUP]) {
     using V = Vec<Set, T>;
@@ -265,7 +267,8 @@ template <class Set, class T, class Body> ALWAYS_INLINE void for_width(Fixed<T> 
         body(std::integral_constant<int, 0>(), fixed);
 }
 
-// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds SEARCH width elements.
+// `steps` steps of conjugate gradient from the current x (Takacs, Pilaszy & Tikk 2011). `work` holds SEARCH width
+// elements.
 template <class Set, class T>
 ALWAYS_INLINE void conjugate_gradient_body(Fixed<T> fixed, Row<T> row, Stream *stream, int steps, T *x, T *work) {
     for_width<Set>(fixed, [&](auto F, const Fixed<T> &fixed) __attribute__((always_inline)) {

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <limits>
 
-constexpr int QUERY_BLOCK = 96; // queries at most that are scored against a panel of items while it is in cache
+constexpr int QUERY_BLOCK = 384; // queries at most that are scored against a panel of items while it is in cache
 template <class T> constexpr int LANES = 128 / sizeof(T);
 constexpr double ZERO_NORM = 1e-10;     // stands for the norm of an all-zero item
 constexpr double TINY_SQUARE = 1e-300;  // squares below are lost to underflow, so that norms are bounded by its root
@@ -256,6 +256,7 @@ ALWAYS_INLINE void topk_block_body(Candidates<T> c, const T *queries, std::ptrdi
                                    Exclusions exclusions, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t k,
                                    std::int32_t *ids, T *scores, Candidate<T> *heaps, T *panel, std::int16_t *codes,
                                    std::int64_t *work) {
+    static_assert(QUERY_BLOCK % Set::tile == 0, "the codes of the last tile must have room");
     const std::ptrdiff_t f = c.factors, pairs = (f + 1) / 2;
     const bool ordered = c.packed.data && !c.cosine, single = count == 1 && !c.packed.data && f >= Vec<Narrow<Set>, T>::LANES;
     const double margin = 1 + (f + 8.0) * std::numeric_limits<T>::epsilon(), slack = code_slack<T>(f);

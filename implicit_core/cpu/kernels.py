@@ -46,6 +46,7 @@ GRAM_BYTES = 2**23  #: bound on the partial gram matrices
 HEAP_BYTES = 2**23  #: bound on a thread's heaps, unless one query needs more
 SEARCH_WORK = 32  #: multiplications that looking up a ranked item is worth
 BPR_PIECE = 5e7  #: steps · factors between two chances to interrupt
+UNEVEN_BLOCK = 96  #: queries that a thread takes at a time where bounds rule out more for some than for others
 FEW_QUERIES = 4  #: queries up to which each reads the items for itself
 PACK_FROM = 256  #: queries from which on packing the items pays
 SCATTER_WORK = 16  #: how much longer a multiplication of a sparse product takes than one of a dense product
@@ -278,7 +279,9 @@ def topk(
     threads = _useful_threads(num_threads, n * candidates * index.factors.shape[1])
     lanes = _topk.PANEL_BYTES // dtype.itemsize
     panels = -(-candidates // lanes)
-    block = 1 if few else max(1, min(_topk.QUERY_BLOCK, -(-n // threads), HEAP_BYTES // (16 * found)))
+    most = _topk.QUERY_BLOCK if index.cosine else UNEVEN_BLOCK
+    most = 1 if few else max(1, min(most, HEAP_BYTES // (16 * found)))
+    block = -(-n // (threads * -(-n // (threads * most))))  # so that each thread gets as many
     blocks = np.arange(0, n + block, block)
     blocks[-1] = n
     parts = 1 if len(blocks) > threads or index.packed is not None else min(threads, panels)
@@ -286,6 +289,7 @@ def topk(
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
     work_of_threads = np.zeros((threads, 2), dtype=np.int64)
+    query_codes = 1 if index.codes is None else _topk.QUERY_BLOCK * _round_up(index.factors.shape[1], 2)
     _topk.topk(
         np.ascontiguousarray(queries, dtype=dtype),
         index.factors,
@@ -303,7 +307,7 @@ def topk(
         scores,
         np.empty((threads, block * found * 16), dtype=np.int8),
         aligned((threads, index.factors.shape[1] * lanes), dtype),
-        np.empty((threads, _topk.QUERY_BLOCK * _round_up(index.factors.shape[1], 2)), dtype=np.int16),
+        np.empty((threads, query_codes), dtype=np.int16),
         work_of_threads,
         threads,
     )

@@ -125,10 +125,11 @@ def least_squares(
 ) -> None:
     """Solve (gram + diag_u I + Σ w y yᵀ) x_u = Σ b y for the rows u of ``X``, in place; empty rows become zero.
 
-    By ``cg_steps`` steps of conjugate gradient from the current factors, or exactly where that is None.
+    By ``cg_steps`` steps of conjugate gradient from the current factors, or exactly where that is None. ``gram`` may be
+    the diagonal alone of a matrix that has nothing else, with ``cg_steps``.
     """
     start, stop, _ = rows.indices(X.shape[0])
-    gram = gram.astype(X.dtype)
+    gram = (np.diag(gram) if gram.ndim == 1 else gram).astype(X.dtype)
     with one_blas_thread, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for u in range(start, stop):
             if counts.indptr[u] == counts.indptr[u + 1]:

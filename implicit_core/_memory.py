@@ -11,6 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 CACHE_LINE = 64  #: bytes
 
 
+def round_up(n: int, unit: int) -> int:
+    """The least multiple of ``unit`` that is not below ``n``."""
+    return -(-n // unit) * unit
+
+
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """An uninitialised array at the start of a cache line.
 

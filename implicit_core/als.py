@@ -485,9 +485,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         Y = self._writable(other, (counts.shape[1], self.factors))
         gram, cg_steps = self._gram(other), None
         if self.use_cg:
-            cg_steps = self.cg_steps
-            if self.use_native:  # which a callback may have changed; only kernels take a diagonal
-                gram = axes.turn(X, Y, gram, self.num_threads)
+            gram, cg_steps = axes.turn(X, Y, gram, self.num_threads), self.cg_steps
         solve(self._kernels, self._objective(), counts, X, Y, gram, cg_steps, self.num_threads)
         for changed in (side, other):
             self._cache.pop(changed, None)  # the gram matrix, and what a call in another thread has derived meanwhile

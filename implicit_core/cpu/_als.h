@@ -42,7 +42,7 @@ template <class T> struct Fixed {
                                                      : last.slice((i - first_of_last) * factors, width);
     }
     const T *gram_row(std::ptrdiff_t i) const { return gram.slice(i * width, width); }
-    bool is_diagonal() const { return gram.size == width; }
+    bool is_diagonal() const { return gram.size == width; } // a matrix has two rows at least
     // Always inline: to GCC a function that only prefetches does nothing, and it drops calls of it.
     ALWAYS_INLINE void prefetch(std::ptrdiff_t i) const {
         const T *y = Y.data + i * factors;

@@ -295,9 +295,9 @@ def turn(
     _turn(Z, basis, scratch, num_threads)
 
 
-cdef void _turn(
+cdef int _turn(
     floating[:, ::1] rows, const floating[:, ::1] basis, floating[:, ::1] scratch, int num_threads
-) noexcept:
+) except -1:
     cdef Py_ssize_t b, n = rows.shape[0]
     for b in prange(
         (n + _TURN_BLOCK - 1) // _TURN_BLOCK, nogil=True, schedule="static", num_threads=num_threads
@@ -306,3 +306,4 @@ cdef void _turn(
             &rows[b * _TURN_BLOCK, 0], min(_TURN_BLOCK, n - b * _TURN_BLOCK), basis.shape[0], &basis[0, 0],
             basis.shape[1], &scratch[threadid(), 0],
         )
+    return 0

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from implicit_core._arrays import Axes
 from implicit_core._kernels import effective_threads
-from implicit_core._memory import aligned
+from implicit_core._memory import aligned, round_up
 from implicit_core._typing import Factors
 from implicit_core.cpu import _als
 from implicit_core.utils import one_blas_thread
@@ -37,7 +37,7 @@ class PrincipalAxes(Axes):
             return gram
         if self._axes is None:
             self._axes = np.eye(X.shape[1], dtype=X.dtype)
-        with one_blas_thread:  # which gives the same bits wherever it runs
+        with one_blas_thread:  # which gives the same bits however many there are
             values, vectors = np.linalg.eigh(gram)
         _turn(X, Y, self._axes, vectors, num_threads)
         diagonal: NDArray[np.float64] = np.maximum(values, 0)
@@ -51,7 +51,7 @@ class PrincipalAxes(Axes):
 
 def _turn(X: Factors, Y: Factors, axes: Factors, basis: NDArray[np.float64], num_threads: int) -> None:
     factors = len(basis)
-    width = -(-factors // _als.TURN_WIDTH) * _als.TURN_WIDTH
+    width = round_up(factors, _als.TURN_WIDTH)
     padded = aligned((factors, width), X.dtype)
     padded[:, :factors], padded[:, factors:] = basis, 0
     threads = effective_threads(num_threads)

@@ -25,7 +25,7 @@ from implicit_core._arrays import to_host as to_host
 from implicit_core._arrays import writable as writable
 from implicit_core._arrays import zeros as zeros
 from implicit_core._kernels import effective_threads, product_work, split_rows
-from implicit_core._memory import CACHE_LINE, aligned
+from implicit_core._memory import CACHE_LINE, aligned, round_up
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
 from implicit_core.cpu._axes import axes as axes
@@ -66,7 +66,7 @@ def _useful_threads(num_threads: int, work: int) -> int:
 def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     """YᵀY in float64, summed in an order that depends on the shape alone."""
     rows, factors = Y.shape
-    width = -(-factors // _als.GRAM_TILE) * _als.GRAM_TILE
+    width = round_up(factors, _als.GRAM_TILE)
     blocks = max(1, min(64, -(-rows // 1024), GRAM_BYTES // (8 * width * width)))
     partial = np.zeros((blocks, width, width))
     if rows:
@@ -77,13 +77,9 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
     return upper + np.triu(upper, 1).T
 
 
-def _round_up(n: int, unit: int) -> int:
-    return -(-n // unit) * unit
-
-
 def _entries_space(counts: Counts, start: int, stop: int, longest: int) -> int:
     """Elements that weights and right-hand sides of the longest of these rows take."""
-    return 2 * _round_up(min(int(np.diff(counts.indptr[start : stop + 1]).max()), longest), _als.WIDTH)
+    return 2 * round_up(min(int(np.diff(counts.indptr[start : stop + 1]).max()), longest), _als.WIDTH)
 
 
 def _with_last_rows(Y: Factors, width: int) -> tuple[Factors, Factors, int]:
@@ -122,10 +118,7 @@ def least_squares(
     rows: slice,
     num_threads: int = 0,
 ) -> None:
-    """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`.
-
-    Conjugate gradient also takes the diagonal alone of a gram matrix that has nothing else.
-    """
+    """Solve rows of ``X`` in place; see :func:`implicit_core._arrays.least_squares`."""
     start, stop, _ = rows.indices(X.shape[0])
     stored = 0 if start >= stop else int(counts.indptr[stop] - counts.indptr[start])
     if stored == 0:
@@ -133,9 +126,9 @@ def least_squares(
         return
     factors, steps = X.shape[1], -1 if cg_steps is None else cg_steps
     threads = _useful_threads(num_threads, (stored + (stop - start) * factors) * factors)
-    width = _round_up(factors, _als.WIDTH)
+    width = round_up(factors, _als.WIDTH)
     is_diagonal = gram.ndim == 1
-    padded = zeros(1 if is_diagonal else _round_up(factors, 2), width, X.dtype)
+    padded = zeros(1 if is_diagonal else round_up(factors, 2), width, X.dtype)
     padded[: 1 if is_diagonal else factors, :factors] = gram
     Y = np.ascontiguousarray(Y, dtype=X.dtype)
     diag = np.ascontiguousarray(diag, dtype=X.dtype)
@@ -147,7 +140,7 @@ def least_squares(
 
     if cg_steps is None:
         entry_flop, row_flop = factors * (factors + 6), factors * factors * (factors + 6) / 3
-        square = _round_up(factors, _als.EXACT_WIDTH)
+        square = round_up(factors, _als.EXACT_WIDTH)
         row_space = (square + 2 * _als.BLOCK + 2) * square
     else:
         entry_flop = 4 * factors * (cg_steps + 1)
@@ -160,7 +153,7 @@ def least_squares(
         chunks = split_rows(counts.indptr, piece, entries_of_row, CHUNKS_PER_THREAD * threads)
         failed = np.empty(len(chunks) - 1, dtype=np.int64)
         entries_space = _entries_space(counts, piece.start, piece.stop, longest)
-        scratch = aligned((threads, _round_up(entries_space + row_space, _als.WIDTH)), X.dtype)
+        scratch = aligned((threads, round_up(entries_space + row_space, _als.WIDTH)), X.dtype)
         _als.least_squares(*system, longest, chunks, scratch, failed, threads)
         if (failed >= 0).any():
             raise ModelFitError.not_positive_definite(failed[failed >= 0].min())
@@ -192,7 +185,7 @@ def stored_error(counts: Counts, X: Factors, Y: Factors, policy: Policy, num_thr
     if len(counts.indices) == 0:
         return 0.0
     threads = _useful_threads(num_threads, len(counts.indices) * X.shape[1])
-    width = _round_up(X.shape[1], _als.WIDTH)
+    width = round_up(X.shape[1], _als.WIDTH)
     errors = np.empty(X.shape[0])
     _als.row_errors(
         counts.indptr,
@@ -289,7 +282,7 @@ def topk(
     ids = np.empty((parts, n, found), dtype=np.int32)
     scores = np.empty((parts, n, found), dtype=dtype)
     work_of_threads = np.zeros((threads, 2), dtype=np.int64)
-    query_codes = 1 if index.codes is None else _topk.QUERY_BLOCK * _round_up(index.factors.shape[1], 2)
+    query_codes = 1 if index.codes is None else _topk.QUERY_BLOCK * round_up(index.factors.shape[1], 2)
     _topk.topk(
         np.ascontiguousarray(queries, dtype=dtype),
         index.factors,
@@ -415,7 +408,7 @@ def lmf_step(
 
 def _pad_rows(Y: Factors) -> Factors:
     """``Y`` with zeros after each row, so that rows fill whole cache lines."""
-    padded = aligned((len(Y), _round_up(Y.shape[1], CACHE_LINE // Y.itemsize)), Y.dtype)
+    padded = aligned((len(Y), round_up(Y.shape[1], CACHE_LINE // Y.itemsize)), Y.dtype)
     padded[:, : Y.shape[1]], padded[:, Y.shape[1] :] = Y, 0
     return padded
 

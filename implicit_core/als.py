@@ -241,7 +241,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
             fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
             interrupted. It stays after the last iteration, so that the same call gives the same model again: delete it
-            once the model is saved.
+            once the model is saved. Beside a fit without it, it changes the last bits where a callback does.
         checkpoint_every : int, default 1
             Iterations from one write of the checkpoint to the next; the last iteration is always written.
 

@@ -71,13 +71,13 @@ def loss_of(cells, X, Y, regularization, **loss):
     return (error + regularization * penalty) / sum(w.sum() for w in weights)
 
 
-def assert_stationary(cells, X, Y, regularization, **loss):
+def assert_stationary(cells, X, Y, regularization, *, accuracy=1e-12, **loss):
     """The gradient of the loss with respect to X vanishes beside the size of its terms."""
     weights, targets, (penalty, _) = terms(cells, **loss)
     pull = sum(w * p for w, p in zip(weights, targets, strict=True))
     push = sum(weights) * (X @ Y.T)
     slope = (push - pull) @ Y + regularization * penalty[:, None] * X
-    assert np.abs(slope).max() <= 1e-12 * ((np.abs(push) + pull) @ np.abs(Y)).max()
+    assert np.abs(slope).max() <= accuracy * ((np.abs(push) + pull) @ np.abs(Y)).max()
 
 
 def model_of(**parameters):
@@ -133,6 +133,14 @@ def test_the_gradient_of_the_loss_vanishes_at_the_exact_solution_of_a_side(cells
     assert_stationary(cells, model.recalculate_user(np.arange(USERS), matrix), Y, 0.1, **loss)
     assert_stationary(cells.T, model.recalculate_item(np.arange(ITEMS), matrix.T.tocsr()), X, 0.1, **loss)
     assert np.abs(X).max() > 0.01
+
+
+@pytest.mark.parametrize("use_native", [True, False])
+def test_conjugate_gradient_comes_to_that_solution(cells, loss, use_native):
+    """So exactly that no term of the loss may be rounded to float32."""
+    options = {"dtype": np.float64, "init_scale": 0.1, "cg_steps": 10 * FACTORS, "use_native": use_native}
+    model = fitted(as_csr(cells), **options, **loss)
+    assert_stationary(cells.T, model.item_factors, model.user_factors, 0.1, accuracy=1e-11, **loss)
 
 
 @pytest.mark.parametrize("use_native", [True, False])

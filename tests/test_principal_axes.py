@@ -24,7 +24,7 @@ def dtype(request):
 @pytest.fixture
 def always(monkeypatch):
     """Turn factors however few they are."""
-    monkeypatch.setattr(_axes, "FROM", 1)
+    monkeypatch.setattr(_axes, "MIN_FACTORS", 1)
     monkeypatch.setattr(_axes, "ROWS_PER_FACTOR", 0)
 
 

@@ -12,13 +12,13 @@ from implicit_core._typing import Factors
 from implicit_core.cpu import _als
 from implicit_core.utils import one_blas_thread
 
-FROM = 65  #: factors: the gram matrix of fewer stays in the first cache, where it costs little
+MIN_FACTORS = 65  #: the gram matrix of fewer stays in the first cache, where it costs little
 ROWS_PER_FACTOR = 16  #: of both sides, from which on eigenvectors take little of the time
 
 
 def axes(rows: int, factors: int) -> Axes:
     """How to hold ``rows`` rows of both sides together; see :class:`implicit_core._arrays.Axes`."""
-    return PrincipalAxes() if factors >= FROM and rows >= ROWS_PER_FACTOR * factors else Axes()
+    return PrincipalAxes() if factors >= MIN_FACTORS and rows >= ROWS_PER_FACTOR * factors else Axes()
 
 
 class PrincipalAxes(Axes):

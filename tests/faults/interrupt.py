@@ -52,6 +52,7 @@ def main(trials, seed, users=3000, items=2000, entries=100_000, factors=32):
     random, matrix, longest = np.random.default_rng(seed), matrix_of(users, items, entries), {}
     made = {
         "als": AlternatingLeastSquares(factors, iterations=10**6),
+        "als in principal axes": AlternatingLeastSquares(max(factors, 70), iterations=10**6),
         "als exact": AlternatingLeastSquares(factors, iterations=10**6, use_cg=False),
         "bpr": BayesianPersonalizedRanking(factors, iterations=10**6),
         "bpr racing": BayesianPersonalizedRanking(factors, iterations=10**6, deterministic=False),
@@ -62,7 +63,7 @@ def main(trials, seed, users=3000, items=2000, entries=100_000, factors=32):
             seconds = interrupted(lambda model=model: model.fit(matrix, show_progress=False), random.uniform(0, 0.3))
             assert seconds is not None
             longest[name] = max(longest.get(name, 0), seconds)
-            width = {"bpr": factors + 1, "lmf": factors + 2}.get(name.split()[0], factors)
+            width = model.factors + {"als": 0, "bpr": 1, "lmf": 2}[name.split()[0]]
             if model.user_factors is None:
                 assert model.item_factors is None
             else:

@@ -1,6 +1,7 @@
 """Models of factors with drawn arguments, and what their results must be by definition."""
 
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 from arguments import NO_COUNT, NO_DTYPE, NO_NUMBER, NO_SEED, NO_THREADS, THREADS
@@ -27,6 +28,7 @@ from scipy import sparse
 
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.bpr import BayesianPersonalizedRanking
+from implicit_core.cpu import _axes
 from implicit_core.lmf import LogisticMatrixFactorization
 from implicit_core.nearest_neighbours import (
     BM25Recommender,
@@ -92,7 +94,9 @@ def als_fit(case):
         case.refuse("unobserved_weight", ValueError)
     elif not (tame and regular):
         case.allowed = (ModelFitError,)
-    model = fitted(case, configured(case, AlternatingLeastSquares, parameters), matrix, shape, 0, stored)
+    least = 1 if case.byte(2) else _axes.MIN_FACTORS  # so that half of the fits are in principal axes
+    with patch.multiple(_axes, MIN_FACTORS=least, ROWS_PER_FACTOR=0):
+        model = fitted(case, configured(case, AlternatingLeastSquares, parameters), matrix, shape, 0, stored)
     if model is None or not (tame and regular) or model.iterations == 0:
         return
     require(not model.item_factors[~stored.any(axis=0)].any(), "items without entries are not zero")

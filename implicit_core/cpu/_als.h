@@ -355,7 +355,8 @@ ALWAYS_INLINE bool cholesky_body(Fixed<T> fixed, Row<T> row, T *x, T *RESTRICT w
         }
     }
 
-    // What is below the diagonal of a row becomes zero, so that loops may take whole vectors.
+    // What is below the diagonal of a row becomes zero, so that loops may take whole vectors, and rounding errors there
+    // cannot grow from row to row.
     for (std::ptrdiff_t first = 0; first < f; first += Set::tile_rows) {
         const std::ptrdiff_t last = std::min(first + Set::tile_rows, f);
         update_upper<Set, -1>(U, U, first, stride, first, last, U, stride);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,11 @@ class Objective(NamedTuple):
             check_positive(unobserved_weight, "unobserved_weight") if observed else 1.0,
             check_number(regularization_exponent, "regularization_exponent", 0),
         )
+
+    def times(self, scale: float) -> Objective:
+        """The loss multiplied by a number, but for the penalty."""
+        policy = self.policy._replace(alpha=scale * self.policy.alpha)
+        return self._replace(policy=policy, weight=scale * self.weight)
 
     def confidences(self, matrix: Matrix, name: str) -> Matrix:
         """A checked CSR matrix as :func:`implicit_core.utils.confidences` gives it, of values that the loss takes.
@@ -121,6 +127,9 @@ def solve(
     """Solve for all rows of ``X`` in place; ``gram`` is a matrix, or its diagonal as ``Axes.turn`` gives it."""
     cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
     ridge = objective.ridge(counts, len(Y))
+    if cg_steps is not None and objective.policy.observed:
+        scale = _scale(objective, counts, ridge)
+        ridge, objective = scale * ridge, objective.times(scale)
     if cg_steps is not None and not (objective.policy.observed or objective.exponent):
         ridge = ridge.astype(np.float32)  # as implicit takes it, so that float64 models agree to 1e-9
     diag = ridge.astype(np.promote_types(X.dtype, np.float32))
@@ -132,6 +141,17 @@ def solve(
             "or unobserved_weight"
         )
     kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(None), num_threads)
+
+
+def _scale(objective: Objective, counts: Counts, ridge: NDArray[np.float64]) -> float:
+    """A power of two that makes the loss as large as implicit's, in which a cell weighs 1, where it is smaller.
+
+    Conjugate gradient takes a row for solved by a residual that does not depend on it. The factor changes no other bit.
+    """
+    values = counts.values
+    stored = [float(values.min()), float(values.max())] if len(values) else []
+    largest = max(objective.weight, float(ridge.max(initial=0)), *(objective.policy.alpha * value for value in stored))
+    return 2.0 ** max(-math.frexp(largest)[1], 0)
 
 
 def half_step(

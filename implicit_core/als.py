@@ -25,7 +25,7 @@ from implicit_core._checks import (
     check_count,
     check_dtype,
     check_ids,
-    check_positive,
+    check_number,
     is_one,
 )
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
@@ -47,6 +47,8 @@ from implicit_core.utils import (
 )
 
 log = logging.getLogger("implicit_core")
+
+LEAST_SCALE = 1e-6  #: of initial factors: conjugate gradient takes rows for solved where they are still smaller
 
 
 class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
@@ -107,8 +109,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         ν above, at least 0: how much more users and items with many entries are regularized. 0: all alike; 1: in
         proportion to n + w \|I\| or n + w \|U\|.
     init_scale : float, optional
-        Draw initial factors from the normal distribution with this standard deviation divided by √factors; greater
-        than 0. Default: uniform in [0, 0.01).
+        Draw initial factors from the normal distribution with this standard deviation divided by √factors; at least
+        10⁻⁶. Default: uniform in [0, 0.01).
 
     Attributes
     ----------
@@ -430,7 +432,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_count(self.iterations, "iterations")
         check_count(self.cg_steps, "cg_steps", 1, np.iinfo(np.int32).max)
         if self.init_scale is not None:
-            check_positive(self.init_scale, "init_scale")
+            check_number(self.init_scale, "init_scale", LEAST_SCALE)
         self._objective()
         self.dtype = check_dtype(self.dtype, ("float32", "float64") if self.device == "cpu" else ("float32", "float16"))
 

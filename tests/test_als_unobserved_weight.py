@@ -339,7 +339,7 @@ def test_a_fit_that_refuses_negative_values_leaves_the_model_without_factors(mat
     [
         ("unobserved_weight", [0, -0.1, np.nan, np.inf, "much", [0.1]]),
         ("regularization_exponent", [-0.1, np.nan, np.inf, None, "much", 1e4]),
-        ("init_scale", [0, -0.1, np.nan, np.inf, "much", [0.1]]),
+        ("init_scale", [0, 9e-7, -0.1, np.nan, np.inf, "much", [0.1]]),
     ],
 )
 def test_a_parameter_out_of_range_is_named_and_no_factors_are_made(matrix, name, values, tmp_path):
@@ -356,6 +356,22 @@ def test_a_parameter_out_of_range_is_named_and_no_factors_are_made(matrix, name,
     with pytest.raises(ValueError, match=name):
         good.save(tmp_path / "model.npz")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**-30, 2.0**-50])
+@pytest.mark.parametrize("use_native", [True, False])
+def test_a_loss_times_a_small_number_has_the_same_minimum(matrix, scale, use_native, dtype):
+    def fit(scale):
+        weights = {"alpha": 2 * scale, "regularization": 0.1 * scale, "unobserved_weight": 0.3 * scale}
+        return fitted(abs(matrix), use_native=use_native, dtype=dtype, regularization_exponent=0.0, **weights)
+
+    assert_same_factors(fit(scale), fit(1.0))
+
+
+def test_the_smallest_initial_factors_are_learnt_from(matrix, use_cg, dtype):
+    model = fitted(matrix, init_scale=1e-6, use_cg=use_cg, dtype=dtype, iterations=15)
+    scores = model.user_factors @ model.item_factors.T
+    assert scores[matrix.toarray() > 0].mean() > 0.3
 
 
 # Files, copies, parameters

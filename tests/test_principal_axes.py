@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from implicit_core import _arrays
 from implicit_core._arrays import Axes
 from implicit_core._typing import Policy
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import _als, _axes, kernels
+from implicit_core.cpu._axes import PrincipalAxes
 from implicit_core.datasets import synthetic
 from implicit_core.utils import to_counts
 
@@ -59,13 +61,14 @@ def assert_close(first, second, tolerance):
 
 @pytest.mark.parametrize("factors", [1, 7, 32, 33, 65, 100])
 @pytest.mark.parametrize("rows", [(0, 1), (1, 63), (64, 65), (130, 7)])
-def test_rows_are_multiplied_by_the_basis(dtype, factors, rows):
+def test_rows_are_multiplied_by_the_basis(dtype, factors, rows, monkeypatch):
     rng = np.random.default_rng(factors)
     basis = orthogonal(factors)
+    monkeypatch.setattr(kernels, "THREAD_WORK", 1)
     for threads in (1, 3):
         matrices = [rng.normal(size=(n, factors)).astype(dtype) for n in (*rows, factors)]
         expected = [matrix.astype(np.float64) @ basis for matrix in matrices]
-        _axes._turn(*matrices, basis, threads)
+        kernels.turn(*matrices, basis, threads)
         for found, product in zip(matrices, expected, strict=True):
             np.testing.assert_allclose(found, product, rtol=0, atol=3e-6 if dtype == np.float32 else 1e-13)
 
@@ -94,7 +97,7 @@ def test_a_diagonal_alone_stands_for_a_diagonal_matrix(dtype, policy, factors, l
 def test_turning_makes_the_gram_matrix_diagonal_and_keeps_scores(dtype):
     X, Y = sides(50, 40, 9, dtype)
     Y[:, 3] = Y[:, 4]  # so that an eigenvalue is zero, but for rounding
-    before, axes, accuracy = (X.copy(), Y.copy()), _axes.PrincipalAxes(), 1e-4 if dtype == np.float32 else 1e-11
+    before, axes, accuracy = (X.copy(), Y.copy()), PrincipalAxes(kernels.turn), 1e-4 if dtype == np.float32 else 1e-11
     for fixed in (Y, X, Y):
         values = axes.turn(X, Y, kernels.gram(fixed))
         assert values.shape == (9,)
@@ -108,10 +111,22 @@ def test_turning_makes_the_gram_matrix_diagonal_and_keeps_scores(dtype):
         np.testing.assert_allclose(Y, before[1], rtol=0, atol=accuracy)
 
 
+def test_the_axes_have_the_same_bits_for_any_number_of_threads_of_the_linear_algebra_library(dtype):
+    """Which has others from 256 factors on, left to itself."""
+    found = []
+    for threads in (1, 2):
+        X, Y = sides(30, 2000, 256, dtype)
+        with threadpool_limits(threads):
+            values = PrincipalAxes(kernels.turn).turn(X, Y, kernels.gram(Y))
+        found.append((X, Y, values))
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_factors_that_share_memory_stay_as_they_are():
     rows = np.random.default_rng(0).normal(size=(30, 4))
     before, gram = rows.copy(), kernels.gram(rows)
-    axes = _axes.PrincipalAxes()
+    axes = PrincipalAxes(kernels.turn)
     assert axes.turn(rows, rows[5:], gram) is gram
     axes.turn_back(rows, rows[5:])
     np.testing.assert_array_equal(rows, before)
@@ -233,7 +248,7 @@ def test_the_loss_is_that_of_the_factors(matrix, always, caplog):
 def test_few_factors_and_few_rows_stay_as_they_are():
     assert type(kernels.axes(10**6, 64)) is Axes
     assert type(kernels.axes(16 * 65 - 1, 65)) is Axes
-    assert type(kernels.axes(16 * 65, 65)) is _axes.PrincipalAxes
+    assert type(kernels.axes(16 * 65, 65)) is PrincipalAxes
     gram = np.eye(3)
     assert Axes().turn(np.zeros((2, 3)), np.zeros((4, 3)), gram) is gram
 

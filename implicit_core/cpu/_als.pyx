@@ -290,20 +290,26 @@ def turn(
     int num_threads,
 ):
     """Multiply the rows of three matrices by ``basis``, in one call, so that no interrupt comes in between."""
-    _turn(X, basis, scratch, num_threads)
-    _turn(Y, basis, scratch, num_threads)
-    _turn(Z, basis, scratch, num_threads)
+    cdef Py_ssize_t b, before_Y = _blocks(X.shape[0]), before_Z = before_Y + _blocks(Y.shape[0])
+    for b in prange(before_Z + _blocks(Z.shape[0]), nogil=True, schedule="static", num_threads=num_threads):
+        if b < before_Y:
+            _turn_block(X, b, basis, scratch[threadid()])
+        elif b < before_Z:
+            _turn_block(Y, b - before_Y, basis, scratch[threadid()])
+        else:
+            _turn_block(Z, b - before_Z, basis, scratch[threadid()])
 
 
-cdef int _turn(
-    floating[:, ::1] rows, const floating[:, ::1] basis, floating[:, ::1] scratch, int num_threads
-) except -1:
-    cdef Py_ssize_t b, n = rows.shape[0]
-    for b in prange(
-        (n + _TURN_BLOCK - 1) // _TURN_BLOCK, nogil=True, schedule="static", num_threads=num_threads
-    ):
-        turn_rows(
-            &rows[b * _TURN_BLOCK, 0], min(_TURN_BLOCK, n - b * _TURN_BLOCK), basis.shape[0], &basis[0, 0],
-            basis.shape[1], &scratch[threadid(), 0],
-        )
+cdef Py_ssize_t _blocks(Py_ssize_t rows) noexcept nogil:
+    return (rows + _TURN_BLOCK - 1) // _TURN_BLOCK
+
+
+cdef int _turn_block(
+    floating[:, ::1] rows, Py_ssize_t b, const floating[:, ::1] basis, floating[::1] scratch
+) except -1 nogil:
+    cdef Py_ssize_t first = b * _TURN_BLOCK
+    turn_rows(
+        &rows[first, 0], min(_TURN_BLOCK, rows.shape[0] - first), basis.shape[0], &basis[0, 0], basis.shape[1],
+        &scratch[0],
+    )
     return 0

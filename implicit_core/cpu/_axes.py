@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import Axes
-from implicit_core._kernels import effective_threads
-from implicit_core._memory import aligned, round_up
 from implicit_core._typing import Factors
-from implicit_core.cpu import _als
 from implicit_core.utils import one_blas_thread
 
 MIN_FACTORS = 65  #: the gram matrix of fewer stays in the first cache, where it costs little
 ROWS_PER_FACTOR = 16  #: of both sides, from which on eigenvectors take little of the time
 
 
-def axes(rows: int, factors: int) -> Axes:
+def axes(rows: int, factors: int, turn: Callable[..., None]) -> Axes:
     """How to hold ``rows`` rows of both sides together; see :class:`implicit_core._arrays.Axes`."""
-    return PrincipalAxes() if factors >= MIN_FACTORS and rows >= ROWS_PER_FACTOR * factors else Axes()
+    return PrincipalAxes(turn) if factors >= MIN_FACTORS and rows >= ROWS_PER_FACTOR * factors else Axes()
 
 
 class PrincipalAxes(Axes):
@@ -29,7 +28,8 @@ class PrincipalAxes(Axes):
     basis, but for rounding.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Callable[..., None]) -> None:
+        self._turn = turn  #: :func:`implicit_core.cpu.kernels.turn`
         self._axes: Factors | None = None  #: a row per coordinate in which the factors came, where they lie now
 
     def turn(self, X: Factors, Y: Factors, gram: NDArray[np.float64], num_threads: int = 0) -> NDArray[np.float64]:
@@ -39,20 +39,11 @@ class PrincipalAxes(Axes):
             self._axes = np.eye(X.shape[1], dtype=X.dtype)
         with one_blas_thread:  # which gives the same bits however many there are
             values, vectors = np.linalg.eigh(gram)
-        _turn(X, Y, self._axes, vectors, num_threads)
+        self._turn(X, Y, self._axes, vectors, num_threads)
         diagonal: NDArray[np.float64] = np.maximum(values, 0)
         return diagonal
 
     def turn_back(self, X: Factors, Y: Factors, num_threads: int = 0) -> None:
         if self._axes is not None:
-            _turn(X, Y, self._axes, self._axes.T, num_threads)
+            self._turn(X, Y, self._axes, self._axes.T, num_threads)
             self._axes = None
-
-
-def _turn(X: Factors, Y: Factors, axes: Factors, basis: NDArray[np.float64], num_threads: int) -> None:
-    factors = len(basis)
-    width = round_up(factors, _als.TURN_WIDTH)
-    padded = aligned((factors, width), X.dtype)
-    padded[:, :factors], padded[:, factors:] = basis, 0
-    threads = effective_threads(num_threads)
-    _als.turn(X, Y, axes, padded, aligned((threads, _als.TURN_BLOCK * width), X.dtype), threads)

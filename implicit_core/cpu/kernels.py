@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 
 from implicit_core import _arrays
-from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, found_only
+from implicit_core._arrays import BPR_BLOCKS, BPR_DRAWS, NO_SCORE, Axes, found_only
 from implicit_core._arrays import as_factors as as_factors  # what follows the definitions do well enough
 from implicit_core._arrays import check_room as check_room
 from implicit_core._arrays import is_array as is_array
@@ -27,8 +27,7 @@ from implicit_core._arrays import zeros as zeros
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._memory import CACHE_LINE, aligned, round_up
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
-from implicit_core.cpu import _als, _bpr, _evaluation, _knn, _lmf, _topk, _weights
-from implicit_core.cpu._axes import axes as axes
+from implicit_core.cpu import _als, _axes, _bpr, _evaluation, _knn, _lmf, _topk, _weights
 from implicit_core.utils import ModelFitError
 
 #: The most that kernels use of the processor's instruction sets.
@@ -75,6 +74,21 @@ def gram(Y: Factors, num_threads: int = 0) -> NDArray[np.float64]:
         _als.gram(np.ascontiguousarray(Y), -(-rows // blocks), partial, scratch, threads)
     upper: NDArray[np.float64] = np.triu(partial.sum(axis=0)[:factors, :factors])
     return upper + np.triu(upper, 1).T
+
+
+def turn(X: Factors, Y: Factors, Z: Factors, basis: NDArray[np.floating], num_threads: int = 0) -> None:
+    """Multiply the rows of three matrices by ``basis`` in place; an interrupt finds all of them done, or none."""
+    factors = len(basis)
+    width = round_up(factors, _als.TURN_WIDTH)
+    padded = zeros(factors, width, X.dtype)
+    padded[:, :factors] = basis
+    threads = _useful_threads(num_threads, (len(X) + len(Y) + len(Z)) * factors**2)
+    _als.turn(X, Y, Z, padded, aligned((threads, _als.TURN_BLOCK * width), X.dtype), threads)
+
+
+def axes(rows: int, factors: int) -> Axes:
+    """How a fit holds the factors; see :func:`implicit_core._arrays.axes`."""
+    return _axes.axes(rows, factors, turn)
 
 
 def _entries_space(counts: Counts, start: int, stop: int, longest: int) -> int:

@@ -247,8 +247,8 @@ def test_the_loss_is_that_of_the_factors(matrix, always, caplog):
 
 def test_few_factors_and_few_rows_stay_as_they_are():
     assert type(kernels.axes(10**6, 64)) is Axes
-    assert type(kernels.axes(16 * 65 - 1, 65)) is Axes
-    assert type(kernels.axes(16 * 65, 65)) is PrincipalAxes
+    assert type(kernels.axes(32 * 65 - 1, 65)) is Axes
+    assert type(kernels.axes(32 * 65, 65)) is PrincipalAxes
     gram = np.eye(3)
     assert Axes().turn(np.zeros((2, 3)), np.zeros((4, 3)), gram) is gram
 

@@ -12,7 +12,7 @@ from implicit_core._typing import Factors
 from implicit_core.utils import one_blas_thread
 
 MIN_FACTORS = 65  #: the gram matrix of fewer stays in the first cache, where it costs little
-ROWS_PER_FACTOR = 16  #: of both sides, from which on eigenvectors take little of the time
+ROWS_PER_FACTOR = 32  #: of both sides, from which on eigenvectors take little of the time
 
 
 def axes(rows: int, factors: int, turn: Callable[..., None]) -> Axes:

@@ -135,6 +135,8 @@ def main() -> None:
     if args.full:
         for report in losses(args.threads, args.only):
             add(report)
+    if not reports:
+        parser.error(f"--only {args.only!r} matches none of the rows: {', '.join(case.name for case in cases)}")
     plots.draw(args.out / "results.json", args.out)
     print(f"\nin {time.time() - start:.0f} s; every sample is in {args.out / 'results.json'}")
 

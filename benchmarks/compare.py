@@ -33,6 +33,7 @@ from benchmarks import tasks, workloads
 
 OURS = "implicit_core"
 ALONE = f"{OURS}@1"  #: ours with one thread
+TASKS = {name: kind for name, kind in vars(tasks).items() if isinstance(kind, type) and hasattr(kind, "run")}
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Report:
             if library == OURS:
                 limit = "" if self.case.limit is None else f"(≤ {self.case.limit:g})"
                 row += f"{'':12}{limit:10} "
-            else:
+            elif OURS in self.samples:
                 target = self.case.targets.get(library)
                 row += f"{self.ratio(library):8.2f} x  {f'(≥ {target:g})' if target else '':10} "
             beside = self.quality[library] | self.agreement.get(library, {})
@@ -187,12 +188,21 @@ def save(reports: list[Report], path: Path) -> None:
     path.write_text(json.dumps({"machine": machine(), "reports": [asdict(r) for r in reports]}, indent=1) + "\n")
 
 
+def libraries_of(text: str) -> list[str]:
+    """The libraries of an argument, all installed."""
+    for library in text.split(","):
+        if not installed(library):
+            raise argparse.ArgumentTypeError(f"{library!r} is not installed")
+    return text.split(",")
+
+
 def main() -> None:
     """Compare one task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task")
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("options", nargs="*", metavar="name=value")
-    parser.add_argument("--libraries", help="ours and each installed peer that the task is made for, if not given")
+    made_for = "ours and each installed peer that the task is made for, if not given"
+    parser.add_argument("--libraries", type=libraries_of, help=made_for)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -204,7 +214,7 @@ def main() -> None:
             options[name] = json.loads(value)
         except json.JSONDecodeError:
             options[name] = value
-    libraries = args.libraries.split(",") if args.libraries else (OURS, *getattr(tasks, args.task).peers)
+    libraries = args.libraries or (OURS, *TASKS[args.task].peers)
     case = Case(args.task, args.task, options, libraries=libraries, repeat=args.repeat)
     report = run(case, args.threads)
     print(*report.lines(), sep="\n")

@@ -126,6 +126,7 @@ def draw(results: Path, folder: Path) -> None:
         print("matplotlib is not installed, so that there are no plots")
         return
     measured = json.loads(results.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
     for plot in (by_factors, recommendations, by_items, memory, loss, threads, entries):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         if plot(figure.subplots(), measured["reports"]):

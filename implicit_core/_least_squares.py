@@ -151,7 +151,7 @@ def _scale(objective: Objective, counts: Counts, ridge: NDArray[np.float64]) -> 
     values = counts.values
     stored = [float(values.min()), float(values.max())] if len(values) else []
     largest = max(objective.weight, float(ridge.max(initial=0)), *(objective.policy.alpha * value for value in stored))
-    return 2.0 ** max(-math.frexp(largest)[1], 0)
+    return 2.0 ** min(max(-math.frexp(largest)[1], 0), 1000)
 
 
 def half_step(

@@ -30,6 +30,18 @@ def run(tmp_path):
 
 
 @pytest.fixture
+def refused(run):
+    """What a program says of arguments that it does not take."""
+
+    def refused(*arguments):
+        with pytest.raises(AssertionError, match="usage:") as error:
+            run(*arguments)
+        return str(error.value)
+
+    return refused
+
+
+@pytest.fixture
 def matrix(tmp_path):
     """The path of a small matrix of users × items."""
     path = tmp_path / "small.npz"
@@ -76,6 +88,27 @@ def test_each_task_runs_in_all_libraries_and_their_results_agree(run, matrix, tm
     if task in ("Fit", "Metrics", "Call", "Neighbours") and len(PEERS) == 2:
         mine, other = (list(report["quality"][library].values()) for library in PEERS)
         assert mine == pytest.approx(other, rel=1e-3)
+
+
+def test_what_does_not_exist_is_refused(refused):
+    assert "invalid choice: 'Nope'" in refused("-m", "benchmarks.compare", "Nope")
+    libraries = "implicit_core,nosuch"
+    assert "'nosuch' is not installed" in refused("-m", "benchmarks.compare", "Fit", "--libraries", libraries)
+    assert "--only 'nosuch' matches none of the rows: als 64, " in refused("-m", "benchmarks", "--only", "nosuch")
+
+
+def test_a_task_runs_without_ours(run, matrix):
+    out = run("-m", "benchmarks.compare", "Import", "--repeat", "1", "--libraries", "implicit_core@2")
+    assert len(out.splitlines()) == 1
+    assert out.startswith("Import                            implicit_core@2")
+
+
+def test_plots_are_drawn_into_a_new_folder(run, matrix, tmp_path):
+    pytest.importorskip("matplotlib")
+    results = tmp_path / "results.json"
+    run("-m", "benchmarks.compare", "FitMemory", f"data={matrix}", "factors=8", "--repeat", "0", "--json", results)
+    run("-m", "benchmarks.plots", results, tmp_path / "new" / "plots")
+    assert (tmp_path / "new" / "plots").is_dir()
 
 
 def test_a_library_is_compared_with_itself_on_another_number_of_threads(run, matrix, tmp_path):

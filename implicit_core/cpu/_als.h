@@ -155,22 +155,31 @@ ALWAYS_INLINE void add_entries(const Fixed<T> &fixed, const Row<T> &row, Stream 
     for (int b = 0; b < F / V::LANES; ++b) kept[b] = V::load(out + b * V::LANES);
 
     Stream ahead = stream;
-    for (std::ptrdiff_t k = 0; k < row.n; k += N) {
-        ahead.fetch(fixed, row, k, N);
-        const T *y[N];
-        group(fixed, row, k, y);
-        T s[GROUP];
-        products<Set>(y, v, width, s);
-        for (int e = 0; e < N; ++e) s[e] = row.weight[k + e] * s[e] - (minus_b ? row.rhs[k + e] : T(0));
+    const auto add = [&](std::ptrdiff_t k, auto groups) __attribute__((always_inline)) { // the entries from k on
+        ahead.fetch(fixed, row, k, groups * N);
+        const T *y[groups][N];
+        T s[groups][GROUP];
+        for (int g = 0; g < groups; ++g) {
+            const std::ptrdiff_t first = k + g * N;
+            group(fixed, row, first, y[g]);
+            products<Set>(y[g], v, width, s[g]);
+            for (int e = 0; e < N; ++e)
+                s[g][e] = row.weight[first + e] * s[g][e] - (minus_b ? row.rhs[first + e] : T(0));
+        }
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) {
             V sum = F ? kept[j / V::LANES] : V::load(out + j);
-            for (int e = 0; e < N; ++e) sum = sum + s[e] * V::load(y[e] + j);
+            for (int g = 0; g < groups; ++g)
+                for (int e = 0; e < N; ++e) sum = sum + s[g][e] * V::load(y[g][e] + j);
             if (F)
                 kept[j / V::LANES] = sum;
             else
                 sum.store(out + j);
         }
-    }
+    };
+    std::ptrdiff_t k = 0;
+    if (!F) // two groups, for which `out` is read and written once
+        for (; k + 2 * N <= row.n; k += 2 * N) add(k, std::integral_constant<int, 2>());
+    for (; k < row.n; k += N) add(k, std::integral_constant<int, 1>());
     for (int b = 0; b < F / V::LANES; ++b) kept[b].store(out + b * V::LANES);
     for (std::ptrdiff_t j = fixed.factors; j < width; ++j) out[j] = 0;
     stream = ahead;

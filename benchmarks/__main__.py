@@ -113,7 +113,6 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], metavar="NAME=FILE.npz")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     data = dict(entry.split("=", 1) for entry in args.data)
     cases = [*fits(args.full), *searches(args.full, data), *others(args.full), *(scaling() if args.full else ())]
     reports, table = [], [compare.machine(), f"{args.threads} threads; median seconds; ratio peer / ours (target)", ""]
@@ -123,6 +122,7 @@ def main() -> None:
         reports.append(report)
         table.extend(report.lines())
         print(*report.lines(), sep="\n", flush=True)
+        args.out.mkdir(parents=True, exist_ok=True)
         compare.save(reports, args.out / "results.json")
         (args.out / "table.txt").write_text("\n".join(table) + "\n")
 

@@ -190,10 +190,11 @@ def save(reports: list[Report], path: Path) -> None:
 
 def libraries_of(text: str) -> list[str]:
     """The libraries of an argument, all installed."""
-    for library in text.split(","):
+    libraries = text.split(",")
+    for library in libraries:
         if not installed(library):
             raise argparse.ArgumentTypeError(f"{library!r} is not installed")
-    return text.split(",")
+    return libraries
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def solve(
     if cg_steps is not None and objective.policy.observed:
         scale = _scale(objective, counts, ridge)
         ridge, objective = scale * ridge, objective.times(scale)
-    if cg_steps is not None and not (objective.policy.observed or objective.exponent):
+    elif cg_steps is not None and not objective.exponent:
         ridge = ridge.astype(np.float32)  # as implicit takes it, so that float64 models agree to 1e-9
     diag = ridge.astype(np.promote_types(X.dtype, np.float32))
     with np.errstate(over="ignore"):

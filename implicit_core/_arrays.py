@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from implicit_core._blas import one_blas_thread
 from implicit_core._checks import check_memory
+from implicit_core._errors import ModelFitError
 from implicit_core._memory import aligned
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
-from implicit_core.utils import ModelFitError, one_blas_thread
 
 TINY = 1e-20  #: conjugate gradient stops at this squared residual
 BPR_DRAWS = 2**20  #: steps that are drawn and put in order together

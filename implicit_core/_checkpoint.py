@@ -14,6 +14,7 @@ import numpy as np
 
 from implicit_core._checks import check_count
 from implicit_core._devices import public_class
+from implicit_core._errors import ModelLoadError
 from implicit_core._files import (
     check_finite_entry,
     decode_random_state,
@@ -25,7 +26,6 @@ from implicit_core._files import (
 )
 from implicit_core._typing import Counts, Factors
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import ModelLoadError
 
 ENTRY = "checkpoint"
 NO_MATTER = ("num_threads", "iterations", "calculate_training_loss", "random_state")  #: for the bits of an iteration

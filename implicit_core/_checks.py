@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from implicit_core._typing import Counts, Matrix
-from implicit_core.utils import (
+from implicit_core._matrices import (
     bounds,
     check_arrays,
     check_columns,
@@ -23,6 +22,7 @@ from implicit_core.utils import (
     has_usual_types,
     single,
 )
+from implicit_core._typing import Counts, Matrix
 
 MOST_IDS = np.iinfo(np.int32).max  #: as many as int32 can number
 

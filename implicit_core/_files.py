@@ -17,8 +17,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._errors import ModelLoadError
+from implicit_core._matrices import all_finite
 from implicit_core._memory import aligned
-from implicit_core.utils import ModelLoadError, all_finite, check_random_state
+from implicit_core.utils import check_random_state
 
 ALIGNMENT = 64  #: bytes; what numpy aligns its headers to, and a cache line
 LOCAL_HEADER = 30  #: bytes of the header of a member, without its name and extra fields

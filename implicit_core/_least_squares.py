@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
 from implicit_core._checks import check_count, check_number, check_positive, check_threads
+from implicit_core._errors import ModelFitError
 from implicit_core._kernels import Kernels
+from implicit_core._matrices import check_csr, confidences, entry_at, to_counts
 from implicit_core._typing import Counts, Factors, Matrix, Policy
-from implicit_core.utils import ModelFitError, check_csr, confidences, entry_at, to_counts
 
 STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
@@ -55,7 +56,7 @@ class Objective(NamedTuple):
         return self._replace(policy=policy, weight=scale * self.weight)
 
     def confidences(self, matrix: Matrix, name: str) -> Matrix:
-        """A checked CSR matrix as :func:`implicit_core.utils.confidences` gives it, of values that the loss takes.
+        """A checked CSR matrix as :func:`implicit_core._matrices.confidences` gives it, of values that the loss takes.
 
         Raises
         ------
@@ -82,7 +83,8 @@ class Objective(NamedTuple):
         """
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.diff(counts.indptr) + self.weight * columns
-            ridge: NDArray[np.float64] = self.regularization * total**self.exponent
+            exponent = self.exponent if self.regularization else 0.0  # 0 times an infinity is no penalty either
+            ridge: NDArray[np.float64] = self.regularization * total**exponent
         if not (ridge <= np.finfo(np.float32).max).all():
             raise ValueError(
                 f"regularization_exponent={self.exponent:g} makes the regularization of a row infinite in float32: "

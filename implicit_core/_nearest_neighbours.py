@@ -12,10 +12,10 @@ from scipy.sparse import coo_matrix
 
 from implicit_core._checks import check_count, check_results, check_size, check_threads
 from implicit_core._kernels import effective_threads, product_work, split_rows
+from implicit_core._matrices import check_columns, check_csr, check_real, finite_float64, real_array, to_counts
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core.cpu import kernels
-from implicit_core.utils import check_columns, check_csr, check_real, finite_float64, real_array, to_counts
 
 PIECE_WORK = 2e8  #: multiplications per thread between two chances to interrupt
 PIECE_RESULTS = 2**22  #: bound on the results of a piece, which are copied to where they belong

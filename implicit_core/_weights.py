@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 
 from implicit_core._checks import check_number
+from implicit_core._errors import ModelFitError
+from implicit_core._matrices import check_coo
 from implicit_core.cpu import kernels
-from implicit_core.utils import ModelFitError, check_coo
 
 
 def tfidf_weight(X: Any) -> coo_matrix:

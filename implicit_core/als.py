@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from implicit_core import _arrays
 from implicit_core._arrays import Axes
+from implicit_core._blas import one_blas_thread
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import (
     aligned_rows,
@@ -31,20 +32,13 @@ from implicit_core._checks import (
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
 from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._matrices import all_finite, check_csr, real_matrix, to_counts, to_csr
 from implicit_core._memory import aligned
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
 from implicit_core.recommender_base import ModelFitError
-from implicit_core.utils import (
-    all_finite,
-    check_csr,
-    check_random_state,
-    one_blas_thread,
-    real_matrix,
-    to_counts,
-    to_csr,
-)
+from implicit_core.utils import check_random_state
 
 log = logging.getLogger("implicit_core")
 

@@ -13,10 +13,11 @@ from numpy.typing import DTypeLike
 from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
+from implicit_core._matrices import check_csr, confidences, to_counts
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Matrix
 from implicit_core.matrix_factorization import GPUMatrixFactorizationBase, MatrixFactorizationBase
-from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
+from implicit_core.utils import check_random_state
 
 
 class BayesianPersonalizedRanking(MatrixFactorizationBase, metaclass=DeviceClass):

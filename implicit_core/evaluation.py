@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from implicit_core._checks import check_count, check_number, check_threads
+from implicit_core._matrices import as_csr, check_coo, check_sparse, to_counts
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Ids, Matrix
 from implicit_core.cpu import kernels
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import as_csr, check_coo, check_random_state, check_sparse, to_counts
+from implicit_core.utils import check_random_state
 
 __all__ = [
     "AUC_at_k",

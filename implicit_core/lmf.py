@@ -14,10 +14,11 @@ from implicit_core._checkpoint import Checkpoint
 from implicit_core._checks import as_dtype, check_callback, check_count, check_dtype, check_number
 from implicit_core._devices import DeviceClass, register_device_class
 from implicit_core._kernels import split_rows
+from implicit_core._matrices import check_csr, confidences, to_counts
 from implicit_core._progress import progress_bar
 from implicit_core._typing import Counts, Factors, Matrix, Negatives
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import check_csr, check_random_state, confidences, to_counts
+from implicit_core.utils import check_random_state
 
 PIECE_WORK = 3e8  #: samples · columns of a call of the kernel, so that Ctrl-C and progress get their turn
 START = 0.1  #: standard deviation of the initial factors

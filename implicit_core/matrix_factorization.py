@@ -35,9 +35,9 @@ from implicit_core._files import (
 )
 from implicit_core._held import FactorsAttribute, Held
 from implicit_core._kernels import Kernels, Search
+from implicit_core._matrices import all_finite, real_array, real_matrix, to_csr
 from implicit_core._typing import Counts, Factors, Ids, Matrix, Scores
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import all_finite, real_array, real_matrix, to_csr
 
 if TYPE_CHECKING:
     from typing_extensions import Self

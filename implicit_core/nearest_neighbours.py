@@ -22,11 +22,11 @@ from implicit_core._checks import (
     pairs,
 )
 from implicit_core._files import check_finite_entry, check_single_entries, is_mapped, set_state, write_npz
+from implicit_core._matrices import check_csr, check_structure, finite_float64, to_counts
 from implicit_core._nearest_neighbours import NearestNeighboursScorer, all_pairs_knn, neighbours, rank
 from implicit_core._typing import Counts, Ids, Matrix, Scores
 from implicit_core._weights import bm25_weight, normalize, tfidf_weight
 from implicit_core.recommender_base import ModelFitError, ModelLoadError, NotFittedError, RecommenderBase
-from implicit_core.utils import check_csr, check_structure, finite_float64, to_counts
 
 __all__ = [
     "BM25Recommender",

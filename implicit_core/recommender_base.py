@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from implicit_core._errors import ModelFitError, ModelLoadError, NotFittedError, ParameterWarning, stacklevel_of_caller
 from implicit_core._files import read_npz
 from implicit_core._typing import Factors, Ids, Matrix, Scores
-from implicit_core.utils import ModelFitError, ModelLoadError, NotFittedError, ParameterWarning, stacklevel_of_caller
 
 if TYPE_CHECKING:
     from typing_extensions import Self

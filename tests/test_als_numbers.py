@@ -8,7 +8,7 @@ from scipy import sparse
 
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu.als import least_squares
-from implicit_core.utils import ModelFitError
+from implicit_core.recommender_base import ModelFitError
 
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

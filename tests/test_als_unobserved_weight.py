@@ -10,12 +10,13 @@ import pytest
 from scipy import sparse
 
 import implicit_core.cpu.als
+from implicit_core._matrices import to_counts
 from implicit_core._typing import Policy
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import kernels
 from implicit_core.datasets.debian import get_debian
 from implicit_core.recommender_base import ModelFitError
-from implicit_core.utils import ParameterWarning, to_counts
+from implicit_core.utils import ParameterWarning
 
 USERS, ITEMS, FACTORS = 40, 30, 6
 SIDES = ("user_factors", "item_factors")
@@ -356,6 +357,14 @@ def test_a_parameter_out_of_range_is_named_and_no_factors_are_made(matrix, name,
     with pytest.raises(ValueError, match=name):
         good.save(tmp_path / "model.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_penalty_its_exponent_changes_nothing(matrix):
+    weights = {"unobserved_weight": 0.1, "regularization": 0.0}
+    assert_same_factors(
+        fitted(abs(matrix), regularization_exponent=1e4, **weights),
+        fitted(abs(matrix), regularization_exponent=0.0, **weights),
+    )
 
 
 @pytest.mark.parametrize("scale", [2.0**-20, 2.0**-30, 2.0**-50])

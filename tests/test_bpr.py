@@ -10,10 +10,10 @@ from scipy import sparse
 import implicit_core.bpr
 import implicit_core.cpu.bpr
 from implicit_core import _arrays
+from implicit_core._matrices import confidences, to_counts
 from implicit_core.bpr import BayesianPersonalizedRanking
 from implicit_core.cpu import _bpr, kernels
 from implicit_core.recommender_base import ModelFitError
-from implicit_core.utils import confidences, to_counts
 
 KEY = 2**63 + 987654321
 

@@ -23,9 +23,9 @@ def test_generated_calls_give_right_results_or_errors_that_name_the_argument(run
         ("case.call(lambda: np.float64(1) / np.zeros(1))", "RuntimeWarning"),
         ("case.call(np.ndarray.sort, np.array([2, 1]))", "changed its input"),
         ("case.refuse('N', ValueError); case.call(int)", "took what it must refuse"),
-        ("case.refuse('N', ValueError); case.call(utils.check_sparse, None, 'X')", "wrong type of error"),
-        ("case.refuse('other', TypeError); case.call(utils.check_sparse, None, 'X')", "the error names none of"),
-        ("case.call(utils.check_sparse, None, 'X')", "refused what it must take"),
+        ("case.refuse('N', ValueError); case.call(utils.check_csr, None, 'X')", "wrong type of error"),
+        ("case.refuse('other', TypeError); case.call(utils.check_csr, None, 'X')", "the error names none of"),
+        ("case.call(utils.check_csr, None, 'X')", "refused what it must take"),
         ("time.sleep(60)", "Timeout"),
     ],
 )

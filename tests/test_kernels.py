@@ -14,7 +14,7 @@ from implicit_core._kernels import effective_threads, split_rows
 from implicit_core._typing import Counts, Policy
 from implicit_core.cpu import _als
 from implicit_core.cpu import kernels as cpu_kernels
-from implicit_core.utils import ModelFitError
+from implicit_core.recommender_base import ModelFitError
 
 POLICIES = [Policy(), Policy(alpha=0.7), Policy(alpha=2.0, observed=True)]
 
@@ -627,7 +627,7 @@ def _in_child(Y: np.ndarray) -> tuple[np.ndarray, int]:
 
 def test_sparse_input_of_the_public_api_reaches_the_kernels_unchanged():
     """`to_counts` shares memory where types allow, and keeps every entry where they do not."""
-    from implicit_core.utils import to_counts
+    from implicit_core._matrices import to_counts
 
     matrix = sparse.random(20, 30, 0.3, format="csr", random_state=0, dtype=np.float32)
     counts = to_counts(matrix)

@@ -8,9 +8,9 @@ from scipy import sparse
 
 from implicit_core import _arrays
 from implicit_core._kernels import product_work
+from implicit_core._matrices import to_counts
 from implicit_core._typing import Counts
 from implicit_core.cpu import kernels as cpu_kernels
-from implicit_core.utils import to_counts
 
 LOWEST = np.finfo(np.float64).min
 NO_SCORE = float(np.finfo(np.float32).min)

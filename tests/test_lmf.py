@@ -12,13 +12,13 @@ from scipy import sparse
 import implicit_core.cpu.lmf
 import implicit_core.lmf
 from implicit_core import _arrays
+from implicit_core._matrices import confidences, to_counts
 from implicit_core._typing import Negatives
 from implicit_core.cpu import kernels
 from implicit_core.datasets.debian import get_debian
 from implicit_core.evaluation import train_test_split
 from implicit_core.lmf import LogisticMatrixFactorization
 from implicit_core.recommender_base import ModelFitError, NotFittedError
-from implicit_core.utils import confidences, to_counts
 
 KEY = 2**63 + 987654321
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online-retail" / "orders_csr.npz"

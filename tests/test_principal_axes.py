@@ -7,12 +7,12 @@ from threadpoolctl import threadpool_limits
 
 from implicit_core import _arrays
 from implicit_core._arrays import Axes
+from implicit_core._matrices import to_counts
 from implicit_core._typing import Policy
 from implicit_core.als import AlternatingLeastSquares
 from implicit_core.cpu import _als, _axes, kernels
 from implicit_core.cpu._axes import PrincipalAxes
 from implicit_core.datasets import synthetic
-from implicit_core.utils import to_counts
 
 SIDES = ("user_factors", "item_factors")
 POLICIES = [Policy(), Policy(alpha=2.0, observed=True)]

@@ -21,7 +21,8 @@ from implicit_core.nearest_neighbours import (
     all_pairs_knn,
     bm25_weight,
 )
-from implicit_core.utils import ModelFitError, augment_inner_product_matrix, check_random_state
+from implicit_core.recommender_base import ModelFitError
+from implicit_core.utils import augment_inner_product_matrix, check_random_state
 
 MATRIX = sparse.csr_matrix(np.arange(12.0).reshape(3, 4))
 X, Y = np.ones((3, 2)), np.ones((4, 2))

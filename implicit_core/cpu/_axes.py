@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import Axes
+from implicit_core._blas import one_blas_thread
 from implicit_core._typing import Factors
-from implicit_core.utils import one_blas_thread
 
 MIN_FACTORS = 65  #: the gram matrix of fewer stays in the first cache, where it costs little
 ROWS_PER_FACTOR = 32  #: of both sides, from which on eigenvectors take little of the time

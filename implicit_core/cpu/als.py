@@ -6,10 +6,11 @@ import numpy as np
 
 from implicit_core import _arrays, _least_squares
 from implicit_core._checks import check_count, check_ids, check_number
+from implicit_core._errors import ModelFitError
+from implicit_core._matrices import check_csr, confidences, real_matrix, to_counts
 from implicit_core._typing import Factors, Matrix, Policy
 from implicit_core.als import CPUAlternatingLeastSquares as AlternatingLeastSquares
 from implicit_core.cpu import kernels
-from implicit_core.utils import ModelFitError, check_csr, confidences, real_matrix, to_counts
 
 __all__ = [
     "AlternatingLeastSquares",

@@ -24,11 +24,11 @@ from implicit_core._arrays import to_device as to_device
 from implicit_core._arrays import to_host as to_host
 from implicit_core._arrays import writable as writable
 from implicit_core._arrays import zeros as zeros
+from implicit_core._errors import ModelFitError
 from implicit_core._kernels import effective_threads, product_work, split_rows
 from implicit_core._memory import CACHE_LINE, aligned, round_up
 from implicit_core._typing import Counts, CsrArrays, Factors, Ids, Index, Negatives, Policy, Scores
 from implicit_core.cpu import _als, _axes, _bpr, _evaluation, _knn, _lmf, _topk, _weights
-from implicit_core.utils import ModelFitError
 
 #: The most that kernels use of the processor's instruction sets.
 ISA = os.environ.get("IMPLICIT_CORE_ISA") or "avx512vnni"

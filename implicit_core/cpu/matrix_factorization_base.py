@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from implicit_core._matrices import check_csr
 from implicit_core._typing import Matrix
 from implicit_core.matrix_factorization import MatrixFactorizationBase
-from implicit_core.utils import check_csr
 
 __all__ = ["MatrixFactorizationBase", "_filter_items_from_sparse_matrix"]
 

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from implicit_core._arrays import ZERO_NORM
 from implicit_core._checks import aligned_rows, check_memory, check_selection, check_size, check_threads, pairs
+from implicit_core._matrices import real_array, real_matrix, to_csr
 from implicit_core._typing import Factors, Scores
 from implicit_core.cpu import kernels
-from implicit_core.utils import real_array, real_matrix, to_csr
 
 
 def topk(

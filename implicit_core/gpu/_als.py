@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_core._errors import ModelFitError
 from implicit_core._typing import Counts, Factors, Policy
 from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._entries import Bin, DeviceCounts, chunk_counts, chunks, entry_args, to_device
@@ -14,7 +15,6 @@ from implicit_core.gpu._factors import options, padded, squared_norms, stride
 from implicit_core.gpu._matrix import product
 from implicit_core.gpu._modules import NULL, WARP, launch, limits
 from implicit_core.gpu._work import WARPS, grid, runs
-from implicit_core.utils import ModelFitError
 
 WIDE = 96  #: factors from which on blocks of als_cg have twice as many warps, to share the gram matrix
 LONG_ROW = 4096  #: entries from which on a row is shared out to many warps

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from implicit_core._checks import check_count, check_ids
 from implicit_core._least_squares import Objective
+from implicit_core._matrices import check_csr, check_sparse, to_counts
 from implicit_core._typing import Counts, Policy, Scores
 from implicit_core.gpu import kernels
 from implicit_core.gpu._cupy import cp
 from implicit_core.gpu._factors import shared
-from implicit_core.utils import check_csr, check_sparse, to_counts
 
 __all__ = [
     "COOMatrix",

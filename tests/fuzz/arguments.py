@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import implicit_core
-from implicit_core.utils import ModelFitError, ParameterWarning
+from implicit_core.recommender_base import ModelFitError
+from implicit_core.utils import ParameterWarning
 
 PACKAGE = str(Path(implicit_core.__file__).parent)
 RAISE = dis.opmap["RAISE_VARARGS"]

@@ -36,7 +36,7 @@ from implicit_core.nearest_neighbours import (
     ItemItemRecommender,
     TFIDFRecommender,
 )
-from implicit_core.utils import ModelFitError, NotFittedError
+from implicit_core.recommender_base import ModelFitError, NotFittedError
 
 
 def common(case):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -182,16 +183,7 @@ def confidences(matrix: Matrix, alpha: float, name: str) -> Matrix:
     ModelFitError
         A value is NaN, infinite or too large.
     """
-    check_real(matrix.data, name)
-    if matrix.dtype not in (np.float32, np.float64):
-        with np.errstate(over="ignore"):
-            data = matrix.data.astype(np.float32)
-        matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    check_finite(matrix, name, float(np.finfo(np.float32).max) / max(abs(alpha), 1))
-    return matrix
+    return _canonical(matrix, (np.float32, np.float64), name, float(np.finfo(np.float32).max) / max(abs(alpha), 1))
 
 
 def finite_float64(matrix: Matrix, name: str) -> Matrix:
@@ -206,16 +198,21 @@ def finite_float64(matrix: Matrix, name: str) -> Matrix:
     ModelFitError
         A value is NaN or infinite.
     """
-    check_real(matrix.data, name)
     check_width(matrix)
-    if matrix.dtype != np.float64:
+    return _canonical(matrix, (np.float64,), name, float(np.finfo(np.float64).max))
+
+
+def _canonical(matrix: Matrix, dtypes: Sequence[type[np.floating]], name: str, limit: float) -> Matrix:
+    """A checked CSR matrix as canonical CSR within ±limit, of the first type unless it is of another of them."""
+    check_real(matrix.data, name)
+    if matrix.dtype not in dtypes:
         with np.errstate(over="ignore"):
-            data = matrix.data.astype(np.float64)
+            data = matrix.data.astype(dtypes[0])
         matrix = type(matrix)((data, matrix.indices, matrix.indptr), shape=matrix.shape)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    check_finite(matrix, name, float(np.finfo(np.float64).max))
+    check_finite(matrix, name, limit)
     return matrix
 
 

@@ -11,6 +11,11 @@ import pytest
 
 from implicit_core import gpu
 
+# als_cases.py and conformance.py serve several test files each. These import a fixture as itself, so that Ruff takes it
+# for used, and an argument of its name for no redefinition: from conformance import model as model
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("als_cases", "conformance")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def without_gpu(request):

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from als_cases import FACTORS, ITEMS, SIDES, USERS, as_csr, assert_same_factors, stored
+from als_cases import dtype as dtype
+from als_cases import matrix as matrix
+from als_cases import use_cg as use_cg
 from scipy import sparse
 
 import implicit_core.cpu.als
@@ -18,9 +22,8 @@ from implicit_core.datasets.debian import get_debian
 from implicit_core.recommender_base import ModelFitError
 from implicit_core.utils import ParameterWarning
 
-USERS, ITEMS, FACTORS = 40, 30, 6
-SIDES = ("user_factors", "item_factors")
 NAMES = ("unobserved_weight", "regularization_exponent", "init_scale")
+VALUES = (0.0, 0.3, 1.0, 3.7)
 LOSSES = [
     {"unobserved_weight": 0.1, "regularization_exponent": 1.0},
     {"unobserved_weight": 0.1, "regularization_exponent": 1.0, "alpha": 2.5},
@@ -29,20 +32,6 @@ LOSSES = [
     {"regularization_exponent": 0.7, "alpha": 1.5},
     {"regularization_exponent": 1.0},
 ]
-
-
-def stored(users=USERS, items=ITEMS, seed=0, values=(0.0, 0.3, 1.0, 3.7)):
-    """A dense array with NaN where nothing is stored; user 3 and item 4 are empty."""
-    random = np.random.default_rng(seed)
-    cells = random.choice(np.array(values), size=(users, items))
-    cells[random.random(cells.shape) > 0.2] = np.nan
-    cells[3], cells[:, 4] = np.nan, np.nan
-    return cells
-
-
-def as_csr(cells):
-    rows, columns = np.nonzero(~np.isnan(cells))
-    return sparse.csr_matrix((cells[rows, columns], (rows, columns)), shape=cells.shape)
 
 
 def terms(cells, unobserved_weight=None, regularization_exponent=0.0, alpha=1.0, items=None):
@@ -92,33 +81,13 @@ def fitted(matrix, **parameters):
     return model
 
 
-def assert_same_factors(first, second):
-    for side in SIDES:
-        np.testing.assert_array_equal(getattr(first, side), getattr(second, side))
-
-
 @pytest.fixture
 def cells():
-    return stored()
-
-
-@pytest.fixture
-def matrix(cells):
-    return as_csr(cells)
+    return stored(values=VALUES)
 
 
 @pytest.fixture(params=LOSSES, ids=lambda loss: ", ".join(f"{name}={value}" for name, value in loss.items()))
 def loss(request):
-    return request.param
-
-
-@pytest.fixture(params=[True, False], ids=["cg", "cholesky"])
-def use_cg(request):
-    return request.param
-
-
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
     return request.param
 
 
@@ -224,7 +193,7 @@ def test_the_solver_of_a_model_is_its_half_step(matrix, loss, use_cg):
 
 def test_the_factors_have_the_same_bits_for_any_number_of_threads_and_pieces(monkeypatch, loss, use_cg, dtype):
     monkeypatch.setattr(kernels, "THREAD_WORK", 1)
-    matrix = as_csr(stored(700, 300))
+    matrix = as_csr(stored(700, 300, values=VALUES))
     models = [
         fitted(matrix, factors=19, use_cg=use_cg, dtype=dtype, num_threads=threads, init_scale=0.1, **loss)
         for threads in (1, 2, 3, 4)

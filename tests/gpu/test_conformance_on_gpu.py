@@ -1,4 +1,4 @@
-"""What every model promises, of models on the GPU: the tests of ``test_conformance.py`` with models of their own."""
+"""What every model promises, of models on the GPU: the tests of ``test_conformance_*.py`` with models of their own."""
 
 import importlib.util
 import os
@@ -10,11 +10,6 @@ import pytest
 import implicit_core.gpu.als
 import implicit_core.gpu.bpr
 from implicit_core import gpu
-
-_path = Path(__file__).parent.parent / "test_conformance.py"
-_spec = importlib.util.spec_from_file_location("conformance_of_models", _path)
-_suite = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_suite)
 
 ON_DEVICE = os.environ.get("IMPLICIT_CORE_FAKE_GPU") != "1" and gpu.HAS_CUDA
 EVERYTHING = os.environ.get("IMPLICIT_CORE_GPU_TESTS") == "all"
@@ -32,10 +27,14 @@ OF_THE_CPU = {
     "CPU; how it is among blocks of a GPU, test_many_results_are_sorted_and_few_queries_are_shared_out shows",
 }
 
-for _name, _value in vars(_suite).items():
-    if not _name.startswith("_"):
-        _value = pytest.mark.skip(OF_THE_CPU[_name])(_value) if _name in OF_THE_CPU else _value
-        globals().setdefault(_name, _value)
+for _path in sorted(Path(__file__).parent.parent.glob("test_conformance_*.py")):
+    _spec = importlib.util.spec_from_file_location(f"{_path.stem}_of_models", _path)
+    _suite = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_suite)
+    for _name, _value in vars(_suite).items():
+        if not _name.startswith("_"):
+            _value = pytest.mark.skip(OF_THE_CPU[_name])(_value) if _name in OF_THE_CPU else _value
+            globals().setdefault(_name, _value)
 
 
 @pytest.fixture(scope="module", params=[m for m in MODELS if ON_DEVICE or EVERYTHING or m != "als-float16"])

@@ -179,7 +179,8 @@ def _conjugate_gradient(
         if rsold < TINY:
             break
         Ap = product(p)
-        length = rsold / (p @ Ap)
+        curvature = p @ Ap
+        length = rsold / curvature if np.isfinite(curvature) else np.nan  # a step of 0 would leave the row as it was
         x = x + length * p
         r = r - length * Ap
         rsnew = r @ r

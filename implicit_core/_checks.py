@@ -25,6 +25,7 @@ from implicit_core._matrices import (
 from implicit_core._typing import Counts, Matrix
 
 MOST_IDS = np.iinfo(np.int32).max  #: as many as int32 can number
+LARGEST = float(np.finfo(np.float32).max)  #: of the numbers that kernels take
 
 
 def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo(np.int64).max) -> int:
@@ -47,8 +48,8 @@ def check_count(value: Any, name: str, minimum: int = 0, maximum: int = np.iinfo
     return count
 
 
-def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.float32).max)) -> float:
-    """A real number of at least ``minimum`` that is finite in float32.
+def check_number(value: Any, name: str, minimum: float = -LARGEST) -> float:
+    """A real number from ``minimum`` to the largest of float32.
 
     Raises
     ------
@@ -57,22 +58,9 @@ def check_number(value: Any, name: str, minimum: float = -float(np.finfo(np.floa
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     exact: Any = value  # an int may be too large for a float
-    if not minimum <= exact <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{name} must be a finite number of at least {minimum:g}, got {value}")
+    if not minimum <= exact <= LARGEST:
+        raise ValueError(f"{name} must be a number from {minimum:g} to {LARGEST:g}, got {value}")
     return float(value)
-
-
-def check_positive(value: Any, name: str) -> float:
-    """A real number above 0 that is finite in float32.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    number = check_number(value, name, 0)
-    if number == 0:
-        raise ValueError(f"{name} must be above 0, got {value}")
-    return number
 
 
 def check_size(N: Any, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import numbers
 import os
 import re
 import secrets
@@ -105,7 +106,10 @@ def _write_members(stream: Any, arrays: dict[str, Any]) -> None:
             padding = -before % ALIGNMENT
             member.extra = struct.pack("<HH", PADDING_FIELD, padding) + bytes(padding)
             with archive.open(member, "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
+                array = np.asanyarray(value)
+                if array.dtype == object and isinstance(value, numbers.Real):  # a fraction, or a huge integer
+                    array = np.asanyarray(float(value))
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def read_npz(file: Any, mmap: bool = False) -> dict[str, Any]:

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_core._arrays import entries
-from implicit_core._checks import check_count, check_number, check_positive, check_threads
+from implicit_core._checks import check_count, check_number, check_threads
 from implicit_core._errors import ModelFitError
 from implicit_core._kernels import Kernels
 from implicit_core._matrices import check_csr, confidences, entry_at, to_counts
 from implicit_core._typing import Counts, Factors, Matrix, Policy
 
 STEPS_PER_FACTOR = 10  #: of conjugate gradient, which is done after one, but for rounding, or else gets no better
+LARGE = 32  #: the binary exponent up to which weights are left as they are
+FLOAT32 = np.finfo(np.float32)
+ADVICE = "raise regularization if it is near 0, or lower what is huge of alpha, unobserved_weight and regularization"
 BLOCK = 2**18  #: entries that are looked at together, to bound memory
 
 
@@ -46,13 +49,14 @@ class Objective(NamedTuple):
         return cls(
             check_number(regularization, "regularization", 0),
             Policy(check_number(alpha, "alpha"), observed),
-            check_positive(unobserved_weight, "unobserved_weight") if observed else 1.0,
+            check_number(unobserved_weight, "unobserved_weight", float(FLOAT32.tiny)) if observed else 1.0,
             check_number(regularization_exponent, "regularization_exponent", 0),
         )
 
     def times(self, scale: float) -> Objective:
         """The loss multiplied by a number, but for the penalty."""
-        policy = self.policy._replace(alpha=scale * self.policy.alpha)
+        most = float(FLOAT32.max)  # more could be needed only for values that are 0 in float32, or nearly so
+        policy = self.policy._replace(alpha=min(max(scale * self.policy.alpha, -most), most))
         return self._replace(policy=policy, weight=scale * self.weight)
 
     def confidences(self, matrix: Matrix, name: str) -> Matrix:
@@ -73,8 +77,10 @@ class Objective(NamedTuple):
                 )
         return matrix
 
-    def ridge(self, counts: Counts, columns: int) -> NDArray[np.float64]:
-        """What the penalty of each row multiplies its squared norm by, with ``columns`` rows on the fixed side.
+    def ridge(self, stored: NDArray[Any], columns: int) -> NDArray[np.float64]:
+        """What the penalty of rows of so many stored entries multiplies their squared norms by.
+
+        ``columns`` rows are on the fixed side.
 
         Raises
         ------
@@ -82,10 +88,10 @@ class Objective(NamedTuple):
             It is infinite in float32.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            total = np.diff(counts.indptr) + self.weight * columns
+            total = stored + self.weight * columns
             exponent = self.exponent if self.regularization else 0.0  # 0 times an infinity is no penalty either
             ridge: NDArray[np.float64] = self.regularization * total**exponent
-        if not (ridge <= np.finfo(np.float32).max).all():
+        if not (ridge <= FLOAT32.max).all():
             raise ValueError(
                 f"regularization_exponent={self.exponent:g} makes the regularization of a row infinite in float32: "
                 f"{self.regularization:g} · {total.max():g} ** {self.exponent:g}; lower it"
@@ -128,7 +134,7 @@ def solve(
 ) -> None:
     """Solve for all rows of ``X`` in place; ``gram`` is a matrix, or its diagonal as ``Axes.turn`` gives it."""
     cg_steps = None if cg_steps is None else min(cg_steps, STEPS_PER_FACTOR * X.shape[1])
-    ridge = objective.ridge(counts, len(Y))
+    ridge = objective.ridge(np.diff(counts.indptr), len(Y))
     if cg_steps is not None and objective.policy.observed:
         scale = _scale(objective, counts, ridge)
         ridge, objective = scale * ridge, objective.times(scale)
@@ -138,22 +144,21 @@ def solve(
     with np.errstate(over="ignore"):
         gram = objective.weight * gram
     if not ((gram if gram.ndim == 1 else gram.diagonal()) <= np.finfo(diag.dtype).max).all():
-        raise ModelFitError(
-            f"the fixed factors are NaN, infinite or too large for {diag.dtype}; raise regularization, or lower alpha "
-            "or unobserved_weight"
-        )
+        raise ModelFitError(f"the fixed factors are NaN, infinite or too large for {diag.dtype}; {ADVICE}")
     kernels.least_squares(counts, X, Y, gram, diag, objective.policy, cg_steps, slice(None), num_threads)
 
 
 def _scale(objective: Objective, counts: Counts, ridge: NDArray[np.float64]) -> float:
-    """A power of two that makes the loss as large as implicit's, in which a cell weighs 1, where it is smaller.
+    """A power of two that makes tiny weights as large as implicit's, in which a cell weighs 1, and huge ones smaller.
 
-    Conjugate gradient takes a row for solved by a residual that does not depend on it. The factor changes no other bit.
+    Conjugate gradient takes a row for solved by a residual that does not depend on it, and computes with third powers
+    of weights. The factor changes no other bit.
     """
     values = counts.values
     stored = [float(values.min()), float(values.max())] if len(values) else []
     largest = max(objective.weight, float(ridge.max(initial=0)), *(objective.policy.alpha * value for value in stored))
-    return 2.0 ** min(max(-math.frexp(largest)[1], 0), 1000)
+    exponent = math.frexp(largest)[1]
+    return 2.0 ** (max(-exponent, 0) + min(LARGE - exponent, 0))
 
 
 def half_step(
@@ -196,18 +201,26 @@ def half_step(
 
 
 def calculate_loss(
-    kernels: Kernels, Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0
+    kernels: Kernels,
+    Cui: Matrix,
+    X: Factors,
+    Y: Factors,
+    regularization: float,
+    num_threads: int = 0,
+    unobserved_weight: float | None = None,
+    regularization_exponent: float = 0.0,
 ) -> float:
-    """Give the loss of ``AlternatingLeastSquares`` divided by the sum of all confidences."""
+    """Give the loss of ``AlternatingLeastSquares`` divided by the sum of the weights of all squared errors."""
     check_threads(num_threads)
-    objective = Objective.of(regularization)
+    objective = Objective.of(regularization, 1.0, unobserved_weight, regularization_exponent)
     counts = _checked(kernels, objective, Cui, X, Y)
     X, Y = kernels.as_factors(X), kernels.as_factors(Y)
     kind = np.promote_types(X.dtype, Y.dtype)
     X, Y = (kernels.as_factors(factors.astype(kind, copy=False)) for factors in (X, Y))
     grams = kernels.gram(X, num_threads), kernels.gram(Y, num_threads)
     total = objective.total_weight(counts)
-    ridges = objective.regularization, objective.regularization
+    stored = np.diff(counts.indptr), np.bincount(counts.indices, minlength=len(Y))
+    ridges = objective.ridge(stored[0], len(Y)), objective.ridge(stored[1], len(X))
     return objective.loss(kernels, counts, (X, Y), grams, ridges, num_threads) / total if total else 0.0
 
 

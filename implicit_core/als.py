@@ -31,7 +31,7 @@ from implicit_core._checks import (
 )
 from implicit_core._devices import DeviceClass, is_float64, register_device_class
 from implicit_core._kernels import Kernels
-from implicit_core._least_squares import Objective, half_step, solve
+from implicit_core._least_squares import ADVICE, Objective, half_step, solve
 from implicit_core._matrices import all_finite, check_csr, real_matrix, to_counts, to_csr
 from implicit_core._memory import aligned
 from implicit_core._progress import progress_bar
@@ -97,8 +97,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
     cg_steps : int, default 3
         More than ten per factor are no use, and not taken.
     unobserved_weight : float, optional
-        w above, greater than 0, since without it the same score for every pair would do best. Values must not be
-        negative then. Default: the loss of Hu et al. (2008).
+        w above, at least 1.2 · 10⁻³⁸, since without it the same score for every pair would do best. Values must not
+        be negative then. Default: the loss of Hu et al. (2008).
     regularization_exponent : float, default 0.0
         ν above, at least 0: how much more users and items with many entries are regularized. 0: all alike; 1: in
         proportion to n + w \|I\| or n + w \|U\|.
@@ -231,8 +231,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             Show a progress bar; without it the loss goes to the logger ``implicit_core``.
         callback : callable, optional
             Called after each iteration with the iteration, its seconds, and the loss (None unless calculated). With
-            more than 64 factors it costs some time, and changes the last bits: conjugate gradient on the CPU holds the
-            factors in their principal axes, and must turn them back for it, as for a checkpoint.
+            more than 64 factors, and at least 32 users and items together for each of them, it costs some time, and
+            changes the last bits: conjugate gradient on the CPU holds the factors in their principal axes, and must
+            turn them back for it, as for a checkpoint.
         checkpoint : str or path, optional
             File that keeps the state of the fit; the suffix ``.npz`` is added to a path without it. If it exists, the
             fit goes on from it, whatever factors the model has, and ends with the same bits as if it had never been
@@ -258,30 +259,33 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         check_callback(callback)
         objective = self._objective()
         matrix = objective.confidences(check_csr(user_items), "user_items")
-        Cui = to_counts(matrix)
-        Ciu = to_counts(matrix.T.tocsr())
-        for counts in (Cui, Ciu):
-            objective.ridge(counts, counts.shape[1])  # refuses parameters that are too large together
-        total = objective.total_weight(Cui) if self.calculate_training_loss else 0.0
-        self._check_room(Cui, self.factors, 2)
-        saved = Checkpoint(checkpoint, checkpoint_every, self, Cui, self.factors)
+        counts = to_counts(matrix)
+        transposed = to_counts(matrix.T.tocsr())
+        for side in (counts, transposed):
+            objective.ridge(np.diff(side.indptr), side.shape[1])  # refuses parameters that are too large together
+        self._check_room(counts, self.factors, 2)
+        saved = Checkpoint(checkpoint, checkpoint_every, self, counts, self.factors)
         random = check_random_state(self.random_state)
         done = saved.begin(random, lambda: self._initialize(random, *matrix.shape))
-        Cui, Ciu = self._kernels.to_device(Cui), self._kernels.to_device(Ciu)
+        Cui, Ciu = self._kernels.to_device(counts), self._kernels.to_device(transposed)
         callback = callback or self.fit_callback
         observed = callback is not None or checkpoint is not None  # by somebody who knows of no axes
         axes = self._kernels.axes(sum(matrix.shape), self.factors)
-        loss = None
+        loss = total = None
         with progress_bar(self.iterations, show_progress, done) as progress:
             try:
                 for iteration in range(done, self.iterations):
                     start = time.time()
+                    if objective != self._objective():  # a callback has changed it
+                        objective, total = self._objective(), None
+                        objective.confidences(matrix, "user_items")
                     self._half_step(Cui, "user_factors", "item_factors", axes)
                     self._half_step(Ciu, "item_factors", "user_factors", axes)
                     if observed:
                         axes.turn_back(self.user_factors, self.item_factors, self.num_threads)
                     if self.calculate_training_loss:
-                        loss = self._loss(Cui, Ciu) / total if total else 0.0
+                        total = objective.total_weight(counts) if total is None else total
+                        loss = self._loss(objective, Cui, Ciu) / total if total else 0.0
                         progress.set_postfix({"loss": loss})
                         if not show_progress:
                             log.info("loss after iteration %i: %.5f", iteration, loss)
@@ -401,7 +405,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             liked_factors = self._kernels.to_host(self._kernels.take(items, counts.indices))
             if user_weights is None:
                 local = counts._replace(indices=np.arange(len(liked_factors), dtype=np.int32))
-                gram, (ridge,) = objective.weight * self._gram("item_factors"), objective.ridge(counts, len(items))
+                gram = objective.weight * self._gram("item_factors")
+                (ridge,) = objective.ridge(np.diff(counts.indptr), len(items))
                 A, _ = _arrays.linear_system(local, 0, liked_factors, gram, ridge, objective.policy)
                 try:
                     user_weights = scipy.linalg.cho_factor(A)[0], False
@@ -467,8 +472,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
             most = min(np.finfo(np.promote_types(kind, np.float32)).max for kind in kinds)
             if not (gram.diagonal() <= most).all():
                 raise ModelFitError(
-                    f"{side} became NaN or infinite, or too large; raise regularization or lower alpha, and set "
-                    "user_factors and item_factors to None to start anew"
+                    f"{side} became NaN or infinite, or too large; {ADVICE}, and set user_factors and item_factors to "
+                    "None to start anew"
                 )
             held.gram = gram
         return held.gram
@@ -486,11 +491,11 @@ class AlternatingLeastSquares(MatrixFactorizationBase, metaclass=DeviceClass):
         for changed in (side, other):
             self._cache.pop(changed, None)  # the gram matrix, and what a call in another thread has derived meanwhile
 
-    def _loss(self, Cui: Counts, Ciu: Counts) -> float:
-        factors, objective = (self.user_factors, self.item_factors), self._objective()
+    def _loss(self, objective: Objective, Cui: Counts, Ciu: Counts) -> float:
+        factors = self.user_factors, self.item_factors
         grams = self._gram("user_factors"), self._gram("item_factors")
-        ridges = objective.ridge(Cui, Cui.shape[1]), objective.ridge(Ciu, Ciu.shape[1])
-        return objective.loss(self._kernels, Cui, factors, grams, ridges, self.num_threads)
+        users, items = (objective.ridge(np.diff(counts.indptr), counts.shape[1]) for counts in (Cui, Ciu))
+        return objective.loss(self._kernels, Cui, factors, grams, (users, items), self.num_threads)
 
     def _recalculate(
         self, ids: int | ArrayLike, matrix: Matrix, side: str, other: str, names: tuple[str, str]

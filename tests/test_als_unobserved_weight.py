@@ -3,6 +3,7 @@
 import math
 import pickle
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -347,9 +348,89 @@ def test_a_loss_times_a_small_number_has_the_same_minimum(matrix, scale, use_nat
 
 
 def test_the_smallest_weight_without_anything_to_learn_makes_factors_smaller(matrix):
-    fitted(matrix, unobserved_weight=5e-324, regularization=0.0, alpha=0.0)  # which no factor makes 1
-    model = fitted(matrix, unobserved_weight=1e-300, regularization=0.0, alpha=0.0)
+    model = fitted(matrix, unobserved_weight=float(np.finfo(np.float32).tiny), regularization=0.0, alpha=0.0)
     assert np.abs(model.user_factors).max() < 1e-3
+
+
+def test_values_that_single_precision_rounds_to_zero_count_as_zeros(matrix):
+    weights = {"unobserved_weight": 1e-35, "regularization": 1e-35, "regularization_exponent": 0.0, "alpha": 1e20}
+    zeros, nearly = abs(matrix) * 0.0, abs(matrix).astype(np.float64) * 1e-60
+    for use_native in (True, False):
+        model = fitted(nearly, use_native=use_native, **weights)
+        assert_same_factors(model, fitted(zeros, use_native=use_native, **weights))
+        assert np.abs(model.user_factors).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"unobserved_weight": 1e20},
+        {"unobserved_weight": 1e25, "alpha": 1e25, "regularization": 1e25},
+        {"unobserved_weight": 1.0, "regularization": 1e30},
+        {"unobserved_weight": 1.0, "regularization": 0.01, "regularization_exponent": 9.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("use_native", [True, False])
+def test_huge_weights_have_the_minimum_of_the_exact_solver(matrix, weights, use_native):
+    options = {"regularization_exponent": 0.0, "init_scale": 0.1, "calculate_training_loss": True, "iterations": 8}
+
+    def last_loss(use_cg):
+        losses = []
+        model = model_of(**options | weights, use_cg=use_cg, use_native=use_native)
+        model.fit(abs(matrix), callback=lambda *report: losses.append(report[2]), show_progress=False)
+        return losses[-1]
+
+    assert last_loss(use_cg=True) <= last_loss(use_cg=False) * 1.05 + 1e-7
+
+
+@pytest.mark.parametrize("huge", [{"regularization": 1e15}, {"alpha": 1e16}, {"regularization": 1e30}], ids=str)
+@pytest.mark.parametrize("use_native", [True, False])
+def test_what_conjugate_gradient_cannot_hold_is_an_error_not_an_untrained_model(matrix, huge, use_native):
+    with pytest.raises(ModelFitError, match="lower what is huge of alpha, unobserved_weight and regularization"):
+        fitted(abs(matrix), use_native=use_native, unobserved_weight=None, init_scale=0.1, **huge)
+
+
+def test_a_callback_that_changes_the_loss_has_the_loss_reported_that_it_asks_for(cells):
+    losses, matrix = [], as_csr(cells)
+    changed = {"unobserved_weight": 0.01, "alpha": 5.0, "regularization_exponent": 1.0}
+
+    def callback(iteration, _, loss):
+        losses.append(loss)
+        vars(model).update(changed, calculate_training_loss=True)
+
+    model = model_of(dtype=np.float64, iterations=2, unobserved_weight=1.0)
+    model.fit(abs(matrix), callback=callback, show_progress=False)
+    factors = model.user_factors, model.item_factors
+    assert losses == [None, pytest.approx(loss_of(abs(cells), *factors, 0.1, **changed), rel=1e-12)]
+
+
+@pytest.mark.parametrize("changed", [{"unobserved_weight": 0.1}, {"unobserved_weight": 0.1, "alpha": -1.0}], ids=str)
+def test_negative_values_are_an_error_too_where_a_callback_sets_the_weight(matrix, changed):
+    if "alpha" not in changed:
+        matrix.data[5] = -1
+    model = model_of(iterations=2)
+    with pytest.raises(ValueError, match="user_items must hold no values that alpha"):
+        model.fit(matrix, callback=lambda *_: vars(model).update(changed), show_progress=False)
+
+
+def test_calculate_loss_is_the_documented_formula(cells, loss):
+    random = np.random.default_rng(0)
+    X, Y = random.random((USERS, FACTORS)), random.random((ITEMS, FACTORS))
+    matrix = as_csr(cells) * loss.get("alpha", 1.0)
+    weights = {name: loss[name] for name in NAMES[:2] if name in loss}
+    found = implicit_core.cpu.als.calculate_loss(matrix, X, Y, 0.3, **weights)
+    assert found == pytest.approx(loss_of(cells, X, Y, 0.3, **loss), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:implicit has no parameter")
+@pytest.mark.parametrize("name", [*NAMES, "alpha", "regularization"])
+@pytest.mark.parametrize("value", [Fraction(1, 2), 2**70])
+def test_numbers_that_numpy_has_no_type_for_are_kept_in_files(matrix, tmp_path, name, value):
+    model = model_of(**{"unobserved_weight": 0.1, name: value})
+    model.fit(matrix, show_progress=False, checkpoint=tmp_path / "fit.npz") if value < 1 else model._check_parameters()
+    model.save(tmp_path / "model.npz")
+    assert getattr(AlternatingLeastSquares.load(tmp_path / "model.npz"), name) == float(value)
 
 
 def test_the_smallest_initial_factors_are_learnt_from(matrix, use_cg, dtype):

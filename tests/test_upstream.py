@@ -18,6 +18,7 @@ import implicit_core.cpu.als
 import implicit_core.cpu.topk
 import implicit_core.nearest_neighbours
 from implicit_core import utils
+from implicit_core.recommender_base import ModelFitError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -220,6 +221,18 @@ def test_the_loss_lacks_their_offset_for_negative_entries():
     X, Y = np.zeros((1, 2)), np.ones((2, 2))
     assert implicit.cpu.als.calculate_loss(matrix, X, Y, 0) == pytest.approx((3 + 2) / 5)
     assert implicit_core.cpu.als.calculate_loss(matrix, X, Y, 0) == pytest.approx(2 / 5)
+
+
+def test_a_regularization_that_overflows_leaves_theirs_untrained():
+    matrix = abs(counts()).astype(np.float32)
+    initial, fitted = (
+        implicit.cpu.als.AlternatingLeastSquares(8, regularization=1e15, iterations=n, random_state=1) for n in (0, 3)
+    )
+    for model in (initial, fitted):
+        model.fit(matrix, show_progress=False)
+    assert np.array_equal(initial.item_factors, fitted.item_factors)
+    with pytest.raises(ModelFitError, match="lower what is huge"):
+        implicit_core.cpu.als.AlternatingLeastSquares(8, regularization=1e15).fit(matrix, show_progress=False)
 
 
 # Recommendations

@@ -216,7 +216,7 @@ template <class Set, class T> struct Search {
         std::fill(std::copy_n(x, fixed.factors, z), z + fixed.width, T(0));
         std::fill_n(curvature, GROUP, T(0));
     }
-    ALWAYS_INLINE bool done() const { return !(rsold >= TINY); }
+    ALWAYS_INLINE bool done() const { return rsold < TINY; } // not where it is NaN, which is to show in x
 
     // A pass over the entries for the residual, then one a step, for A p; of the last A p, only p . A p is of use. What G
     // adds comes first.
@@ -243,7 +243,8 @@ template <class Set, class T> struct Search {
             return;
         }
         const T stored = (curvature[0] + curvature[1]) + (curvature[2] + curvature[3]);
-        const T length = rsold / (stored + dot<Set>(p, Ap, width));
+        const T whole = stored + dot<Set>(p, Ap, width);
+        const T length = std::isfinite(whole) ? rsold / whole : whole - whole; // NaN, not a step of 0, where it overflows
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(z + j) + length * V::load(p + j)).store(z + j);
         if (pass == steps) return;
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) - length * V::load(Ap + j)).store(r + j);

@@ -23,8 +23,17 @@ __all__ = [
 ]
 
 
-def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0) -> float:
-    """The loss that ``AlternatingLeastSquares`` minimises, divided by the sum of all confidences.
+def calculate_loss(
+    Cui: Matrix,
+    X: Factors,
+    Y: Factors,
+    regularization: float,
+    num_threads: int = 0,
+    *,
+    unobserved_weight: float | None = None,
+    regularization_exponent: float = 0.0,
+) -> float:
+    """The loss that ``AlternatingLeastSquares`` minimises, divided by the sum of the weights of all squared errors.
 
     Parameters
     ----------
@@ -33,8 +42,12 @@ def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, n
     X, Y : ndarray, shape (rows, factors)
     regularization : float
     num_threads : int, default 0
+    unobserved_weight, regularization_exponent : optional
+        Those of ``AlternatingLeastSquares``; ``Cui`` holds r = α · value then.
     """
-    return _least_squares.calculate_loss(kernels, Cui, X, Y, regularization, num_threads)
+    return _least_squares.calculate_loss(
+        kernels, Cui, X, Y, regularization, num_threads, unobserved_weight, regularization_exponent
+    )
 
 
 def least_squares(Cui: Matrix, X: Factors, Y: Factors, regularization: float, num_threads: int = 0) -> None:

@@ -12,8 +12,17 @@ from implicit_core.als import GPUAlternatingLeastSquares as AlternatingLeastSqua
 __all__ = ["AlternatingLeastSquares", "calculate_loss"]
 
 
-def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, solver: Any = None) -> float:
-    """The loss that ``AlternatingLeastSquares`` minimises, divided by the sum of all confidences.
+def calculate_loss(
+    Cui: Matrix,
+    X: Factors,
+    Y: Factors,
+    regularization: float,
+    solver: Any = None,
+    *,
+    unobserved_weight: float | None = None,
+    regularization_exponent: float = 0.0,
+) -> float:
+    """The loss that ``AlternatingLeastSquares`` minimises, divided by the sum of the weights of all squared errors.
 
     Parameters
     ----------
@@ -23,10 +32,13 @@ def calculate_loss(Cui: Matrix, X: Factors, Y: Factors, regularization: float, s
     regularization : float
     solver : None
         Not used; callers of ``implicit`` may pass one.
+    unobserved_weight, regularization_exponent : optional
+        Those of ``AlternatingLeastSquares``; ``Cui`` holds r = α · value then.
 
     Raises
     ------
     ValueError
         There is no GPU to use; the message says what is missing.
     """
-    return _calculate_loss(kernels_of(choose_device(True)), Cui, X, Y, regularization)
+    kernels = kernels_of(choose_device(True))
+    return _calculate_loss(kernels, Cui, X, Y, regularization, 0, unobserved_weight, regularization_exponent)

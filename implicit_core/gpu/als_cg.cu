@@ -112,9 +112,9 @@ extern "C" __global__ void als_cg(
             Row p = r;
             float rsold = dot(r, r);
             const float rsfirst = rsold, stop = stop_at(EXACT, rsfirst);
-            for (int step = 0; step < steps && rsold >= stop; ++step) {
+            for (int step = 0; step < steps && !(rsold < stop); ++step) {
                 const Row Ap = system.apply<false>(p);
-                const float length = rsold / dot(p, Ap);
+                const float length = step_length(rsold, dot(p, Ap));
                 x.add(length, p);
                 r.add(-length, Ap);
                 const float rsnew = dot(r, r);

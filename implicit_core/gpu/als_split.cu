@@ -90,7 +90,7 @@ extern "C" __global__ void als_step(
     __shared__ float sums[THREADS / 32];
     const int64 row = int64(blockIdx.x) * FLOAT_STRIDE;
     const float rsold = first ? 0.0f : squares[blockIdx.x];
-    if (!first && !(rsold >= stop_at(squares_first, squares_first ? squares_first[blockIdx.x] : 0.0f))) return;
+    if (!first && rsold < stop_at(squares_first, squares_first ? squares_first[blockIdx.x] : 0.0f)) return;
     const float *const v = (first ? X : P) + row;
     float curvature = 0, rsnew = 0;
     for (int j = threadIdx.x; j < FACTORS; j += THREADS) {
@@ -100,7 +100,7 @@ extern "C" __global__ void als_step(
         AV[row + j] = sum;
         curvature += v[j] * sum;
     }
-    const float length = first ? 1.0f : rsold / block_sum(curvature, sums);
+    const float length = first ? 1.0f : step_length(rsold, block_sum(curvature, sums));
     for (int j = threadIdx.x; j < FACTORS; j += THREADS) {
         if (!first) X[row + j] += length * P[row + j];
         const float r = (first ? 0.0f : R[row + j]) - length * AV[row + j];

@@ -147,6 +147,11 @@ __device__ __forceinline__ float stop_at(bool exactly, float first) {
     return exactly ? fmaxf(1e-13f * first, 1.17549435e-38f) : TINY;
 }
 
+// Of conjugate gradient: NaN, which shows in the result, and not a step of 0, where the curvature overflows.
+__device__ __forceinline__ float step_length(float rsold, float curvature) {
+    return fabsf(curvature) <= 3.40282347e+38f ? rsold / curvature : curvature - curvature;
+}
+
 // Weight and right-hand side of a stored value, with c = alpha * value: (c, c) where only stored cells weigh, else
 // (|c| - 1, max(c, 0)).
 struct Entry {

@@ -266,6 +266,14 @@ def test_what_float32_cannot_solve_is_an_error(matrix, scale, long_row, monkeypa
     assert not model.user_factors.get().any()
 
 
+@pytest.mark.parametrize("long_row", [4096, 4])
+@pytest.mark.parametrize("huge", [{"regularization": 1e15}, {"alpha": 1e16}, {"regularization": 1e30}], ids=str)
+def test_a_fit_that_overflows_is_an_error_not_an_untrained_model(matrix, huge, long_row, monkeypatch):
+    monkeypatch.setattr("implicit_core.gpu._als.LONG_ROW", long_row)
+    with pytest.raises(ModelFitError, match="lower what is huge"):
+        als(True, init_scale=0.1, **huge).fit(matrix, show_progress=False)
+
+
 def test_a_solution_too_large_for_float16_is_an_error(matrix):
     model = als(True, dtype=np.float16, regularization=0.0)
     model.user_factors = np.zeros((USERS, 12), np.float16)
@@ -311,6 +319,10 @@ def test_the_solver_and_the_loss_take_arrays_of_host_and_device(cupy, matrix, pa
     loss = implicit_core.cpu.als.calculate_loss(matrix, on_cpu.user_factors, on_cpu.item_factors, 0.1)
     for factors in ((on_cpu.user_factors, on_cpu.item_factors), (on_gpu.user_factors, on_gpu.item_factors)):
         assert implicit_core.gpu.als.calculate_loss(matrix, *factors, 0.1) == pytest.approx(loss, rel=1e-4)
+    weights = {"unobserved_weight": 0.3, "regularization_exponent": 0.5}
+    given = abs(matrix), on_cpu.user_factors, on_cpu.item_factors, 0.1
+    expected = implicit_core.cpu.als.calculate_loss(*given, **weights)
+    assert implicit_core.gpu.als.calculate_loss(*given, **weights) == pytest.approx(expected, rel=1e-4)
     with pytest.raises(TypeError, match="ndarray"):
         implicit_core.gpu.als.calculate_loss(matrix, [[1.0]], on_cpu.item_factors, 0.1)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,8 +77,10 @@ def others(full: bool) -> Iterator[Case]:
     yield Case("import, beyond NumPy", "Import", {"beyond_numpy": True}, {"implicit": 1.0}, repeat=9)
 
 
-def scaling() -> Iterator[Case]:
+def scaling(full: bool) -> Iterator[Case]:
     """Recommendations by items; ours beside itself with one thread, and by entries."""
+    if not full:
+        return
     for items in (10_000, 20_000, 40_000, 80_000, 160_000):
         yield Case(f"recommend, {items} items", "Recommend", {"data": f"items-{items}", "factors": 64}, repeat=3)
     beside = {"targets": {ALONE: 1.85}, "libraries": (OURS, ALONE), "repeat": 9}
@@ -91,30 +94,65 @@ def scaling() -> Iterator[Case]:
         yield Case(f"als 64, {entries} in one shape", "Fit", options, libraries=(OURS,), repeat=3)
 
 
-def losses(threads: int, only: str = "") -> Iterator[Report]:
+def losses(full: bool) -> Iterator[Case]:
     """Loss against time, to what 15 iterations of a peer reach of its own objective."""
-    rows = [("time to loss", "implicit", {"implicit": 6.0}, 3), ("time to irspack's loss", "irspack", {}, 1)]
-    for name, peer, targets, repeat in rows:
-        if re.search(only, name) and compare.installed(peer):
-            data = {"data": BIG, "factors": 64, "objective": peer}
-            fits = compare.run(Case("", "Fit", {**data, "iterations": 15}, libraries=(peer,), repeat=14), threads)
-            goal = fits.quality[peer]["loss after 15"] * (1 + 1e-6)
-            case = Case(name, "LossOverTime", data | {"goal": goal}, targets, (OURS, peer), repeat=repeat)
-            yield compare.run(case, threads)
+    if full:
+        data = {"data": BIG, "factors": 64}
+        yield Case("time to loss", "LossOverTime", data, {"implicit": 6.0}, (OURS, "implicit"), repeat=3)
+        theirs = data | {"objective": "irspack"}
+        yield Case("time to irspack's loss", "LossOverTime", theirs, {}, (OURS, "irspack"), repeat=1)
+
+
+def measure(case: Case, threads: int) -> Report:
+    """Measure a case, which may need a goal."""
+    if case.task == "LossOverTime":
+        peer = case.options.get("objective", "implicit")
+        options = {**case.options, "iterations": 15}
+        fits = compare.run(Case(case.name, "Fit", options, libraries=(peer,), repeat=14), threads)
+        if peer not in fits.quality:
+            raise RuntimeError(f"there is no goal without {peer}")
+        case.options["goal"] = fits.quality[peer]["loss after 15"] * (1 + 1e-6)
+    return compare.run(case, threads)
+
+
+def all_cases(full: bool, data: dict[str, str]) -> list[Case]:
+    """All rows."""
+    return [*fits(full), *searches(full, data), *others(full), *scaling(full), *losses(full)]
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """An argument that is a regular expression."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+
+
+def named_file(text: str) -> tuple[str, str]:
+    """An argument that names a file."""
+    name, _, file = text.partition("=")
+    if not file.endswith(".npz") or not Path(file).is_file():
+        raise argparse.ArgumentTypeError(f"must be NAME=FILE.npz with a file that is there, got {text!r}")
+    return name, file
 
 
 def main() -> None:
     """Run the suite."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--only", default="", metavar="REGEX", help="only the rows whose name matches")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, help="rounds, in place of each row's own number")
-    parser.add_argument("--data", action="append", default=[], metavar="NAME=FILE.npz")
+    parser.add_argument("--only", type=pattern, default="", metavar="REGEX", help="only the rows whose name matches")
+    parser.add_argument("--threads", type=compare.positive, default=2)
+    parser.add_argument("--repeat", type=compare.positive, help="rounds, in place of each row's own number")
+    parser.add_argument("--data", type=named_file, action="append", default=[], metavar="NAME=FILE.npz")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     args = parser.parse_args()
-    data = dict(entry.split("=", 1) for entry in args.data)
-    cases = [*fits(args.full), *searches(args.full, data), *others(args.full), *(scaling() if args.full else ())]
+    data = dict(args.data)
+    cases = all_cases(args.full, data)
+    chosen = [case for case in cases if re.search(args.only, case.name)]
+    if not chosen:
+        more = [case.name for case in all_cases(True, data) if re.search(args.only, case.name)]
+        known = f"but with --full {', '.join(more)}" if more else ", ".join(case.name for case in cases)
+        parser.error(f"--only {args.only.pattern!r} matches none of the rows: {known}")
     reports, table = [], [compare.machine(), f"{args.threads} threads; median seconds; ratio peer / ours (target)", ""]
     print(*table, sep="\n")
 
@@ -127,16 +165,15 @@ def main() -> None:
         (args.out / "table.txt").write_text("\n".join(table) + "\n")
 
     start = time.time()
-    for case in cases:
-        if re.search(args.only, case.name):
-            if case.repeat:  # else the first run counts, whatever was asked for
-                case.repeat = args.repeat or case.repeat
-            add(compare.run(case, args.threads))
-    if args.full:
-        for report in losses(args.threads, args.only):
-            add(report)
+    for case in chosen:
+        if case.repeat:  # else the first run counts, whatever was asked for
+            case.repeat = args.repeat or case.repeat
+        try:
+            add(measure(case, args.threads))
+        except RuntimeError as error:
+            print(f"{case.name} is left out: {error}", file=sys.stderr)
     if not reports:
-        parser.error(f"--only {args.only!r} matches none of the rows: {', '.join(case.name for case in cases)}")
+        sys.exit("nothing could be measured")
     plots.draw(args.out / "results.json", args.out)
     print(f"\nin {time.time() - start:.0f} s; every sample is in {args.out / 'results.json'}")
 

@@ -13,7 +13,9 @@ median over the rounds of (time of the peer / time of implicit_core in the same 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import inspect
 import json
 import os
 import platform
@@ -114,8 +116,9 @@ class Worker:
     def ask(self, line: str) -> Any:
         """Send a line and wait for the answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # of a process that has ended, which reading says
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
         return self.read()
 
     def end(self) -> None:
@@ -131,13 +134,33 @@ def installed(library: str) -> bool:
 
 
 def run(case: Case, threads: int = 2) -> Report:
-    """Measure a case, in turn."""
+    """Measure a case, in turn; a peer that does not start is left out.
+
+    Raises
+    ------
+    RuntimeError
+        The process of ours does not start, or any ends before it is told to; what it wrote says why.
+    """
     data = case.options.get("data")
     if data:  # made before any library is timed, and only once
         workloads.matrix_path(data)
         if case.task in ("Recommend", "RecommendOne", "SimilarItems", "Metrics"):
             workloads.model_path(data, case.options["factors"])
-    workers = {library: Worker(library, threads, case) for library in case.libraries if installed(library)}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for library in filter(installed, case.libraries):
+            try:
+                workers[library] = Worker(library, threads, case)
+            except RuntimeError as error:
+                if library.partition("@")[0] == OURS:
+                    raise
+                print(f"{library} is left out of {case.name}: {error}", file=sys.stderr)
+            else:
+                stack.callback(workers[library].end)
+        return _measured(case, threads, workers)
+
+
+def _measured(case: Case, threads: int, workers: dict[str, Worker]) -> Report:
     samples: dict[str, list[float]] = {library: [] for library in workers}
     for round_ in range(case.repeat + 1):
         for library, worker in workers.items():
@@ -152,7 +175,6 @@ def run(case: Case, threads: int = 2) -> Report:
             worker.ask(f"result {folder}/{library}.npz")
             with np.load(f"{folder}/{library}.npz") as file:
                 results[library] = dict(file)
-            worker.end()
     peers = [library for library in results if library != OURS and OURS in results]
     agreement = {library: agree(results[OURS], results[library]) for library in peers}
     curves = {library: result["curve"].tolist() for library, result in results.items() if "curve" in result}
@@ -160,16 +182,17 @@ def run(case: Case, threads: int = 2) -> Report:
 
 
 def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
-    """Share of equal ids where scores are apart, and the largest difference of scores, relative to the largest one.
+    """Share of equal ids where scores are apart, and the largest difference of scores.
 
-    Where scores differ by no more than 1e-5 of the largest, the libraries order them as they round them; the last
-    place may be such a tie with an item that is not among the results.
+    Both are relative to the largest score of the query: where scores differ by no more than 1e-5 of it, the libraries
+    order them as they round them. The last place may be such a tie with an item that is not among the results.
     """
     if "ids" not in ours or "ids" not in theirs:
         return {}
-    scores, unit = ours["scores"], np.abs(ours["scores"][ours["scores"] > -1e30]).max()
+    scores = ours["scores"]
     shown = (scores > -1e30) & (theirs["scores"] > -1e30)
-    difference = np.abs(scores - theirs["scores"])[shown].max(initial=0) / unit
+    unit = np.abs(np.where(shown, scores, 0)).max(axis=1, keepdims=True, initial=1e-30)
+    difference = (np.abs(scores - theirs["scores"]) / unit)[shown].max(initial=0)
     near = np.abs(np.diff(scores, axis=1)) <= 1e-5 * unit
     tied = np.pad(near, ((0, 0), (1, 0))) | np.pad(near, ((0, 0), (0, 1)), constant_values=True)
     equal = (ours["ids"] == theirs["ids"])[shown & ~tied]
@@ -188,6 +211,14 @@ def save(reports: list[Report], path: Path) -> None:
     path.write_text(json.dumps({"machine": machine(), "reports": [asdict(r) for r in reports]}, indent=1) + "\n")
 
 
+def positive(text: str) -> int:
+    """An argument that is an integer above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
 def libraries_of(text: str) -> list[str]:
     """The libraries of an argument, all installed."""
     libraries = text.split(",")
@@ -204,8 +235,8 @@ def main() -> None:
     parser.add_argument("options", nargs="*", metavar="name=value")
     made_for = "ours and each installed peer that the task is made for, if not given"
     parser.add_argument("--libraries", type=libraries_of, help=made_for)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repeat", type=int, default=5, choices=range(1000), metavar="N")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     options = {}
@@ -215,9 +246,16 @@ def main() -> None:
             options[name] = json.loads(value)
         except json.JSONDecodeError:
             options[name] = value
+    try:
+        inspect.signature(TASKS[args.task]).bind(OURS, args.threads, **options)
+    except TypeError as error:
+        parser.error(f"the options of {args.task} must be those of its class: {error}")
     libraries = args.libraries or (OURS, *TASKS[args.task].peers)
     case = Case(args.task, args.task, options, libraries=libraries, repeat=args.repeat)
-    report = run(case, args.threads)
+    try:
+        report = run(case, args.threads)
+    except (OSError, RuntimeError) as error:
+        sys.exit(str(error))
     print(*report.lines(), sep="\n")
     if args.json:
         save([report], args.json)

@@ -5,10 +5,10 @@ python -m benchmarks.plots RESULTS.json FOLDER
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,5 +135,14 @@ def draw(results: Path, folder: Path) -> None:
                 figure.savefig(folder / f"{plot.__name__}.svg", metadata={"Date": None})
 
 
+def main() -> None:
+    """Draw the plots of a run again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, metavar="RESULTS.json")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    args = parser.parse_args()
+    draw(args.results, args.folder)
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

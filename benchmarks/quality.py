@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--data", default="debian", help="debian, or a scipy.sparse .npz file of users × items")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
+    if args.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {args.seeds}")
     warnings.simplefilter("ignore")
     train, test = held_out(args.data)
     users = np.flatnonzero(np.diff(test.indptr))

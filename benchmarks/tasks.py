@@ -90,6 +90,8 @@ class Fit(Task):
         iterations: int = 3,
         objective: str = "implicit",
     ) -> None:
+        if objective not in ("implicit", "irspack"):
+            raise ValueError(f"objective must be implicit or irspack, got {objective!r}")
         self.counts, self.iterations = workloads.load(data), iterations
         if library == "irspack":
             recommender = importlib.import_module("irspack.recommenders").IALSRecommender
@@ -163,7 +165,7 @@ class SparkFit(Fit):
         session = sql.SparkSession.builder.master(f"local[{threads}]").config(map=settings).getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
         entries = workloads.load(data).tocoo()
-        file = workloads.folder() / f"{Path(data).stem}.csv"
+        file = workloads.kept(data, "entries.csv")
         if not file.exists():
             np.savetxt(
                 file, np.column_stack([entries.row, entries.col, entries.data]), fmt=["%d", "%d", "%.7g"], delimiter=","

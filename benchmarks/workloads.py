@@ -5,6 +5,7 @@ The folder is ``IMPLICIT_CORE_BENCHMARKS`` from the environment, or ``implicit_c
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -74,9 +75,19 @@ def _make(name: str) -> sparse.csr_matrix:
     raise ValueError(f"no such workload: {name!r}")
 
 
+def kept(name: str, what: str) -> Path:
+    """Where something made of a matrix is kept; that of a file only while the file stays as it is."""
+    path, of = Path(name), name
+    if name.endswith(".npz"):
+        status = path.stat()
+        identity = f"{path.resolve()} {status.st_mtime_ns} {status.st_size}"
+        of = f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return folder() / f"{of}-{what}"
+
+
 def model_path(name: str, factors: int) -> Path:
     """The path of an ALS model fitted to a workload, in the format that implicit reads too."""
-    path = folder() / f"{Path(name).stem}-{factors}.npz"
+    path = kept(name, f"{factors}.npz")
     if not path.exists():
         model: Any = AlternatingLeastSquares(factors=factors, iterations=10, regularization=0.05, random_state=0)
         model.fit(load(name), show_progress=False)

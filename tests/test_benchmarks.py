@@ -95,6 +95,83 @@ def test_what_does_not_exist_is_refused(refused):
     libraries = "implicit_core,nosuch"
     assert "'nosuch' is not installed" in refused("-m", "benchmarks.compare", "Fit", "--libraries", libraries)
     assert "--only 'nosuch' matches none of the rows: als 64, " in refused("-m", "benchmarks", "--only", "nosuch")
+    only_full = refused("-m", "benchmarks", "--only", "time to loss")
+    assert "--only 'time to loss' matches none of the rows: but with --full time to loss" in only_full
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "benchmarks", "--only", "["], "'[' is no regular expression: "),
+        (["-m", "benchmarks", "--data", "name"], "must be NAME=FILE.npz with a file that is there, got 'name'"),
+        (["-m", "benchmarks", "--data", "name=nosuch.npz"], "must be NAME=FILE.npz with a file that is there"),
+        (["-m", "benchmarks", "--repeat", "0"], "--repeat: must be at least 1, got 0"),
+        (["-m", "benchmarks", "--threads", "0"], "--threads: must be at least 1, got 0"),
+        (["-m", "benchmarks.compare", "Import", "--threads", "0"], "--threads: must be at least 1, got 0"),
+        (["-m", "benchmarks.compare", "Import", "--repeat", "-1"], "--repeat: invalid choice: -1"),
+        (["-m", "benchmarks.compare", "Recommend", "data=debian"], "missing a required argument: 'factors'"),
+        (
+            ["-m", "benchmarks.compare", "Fit", "data=debian", "factors=8", "alpha=2"],
+            "unexpected keyword argument 'alpha'",
+        ),
+        (["-m", "benchmarks.plots"], "RESULTS.json, FOLDER"),
+        (["benchmarks/quality.py", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_a_peer_that_does_not_start_is_left_out(run, matrix, tmp_path, monkeypatch):
+    (tmp_path / "stubs" / "pyspark").mkdir(parents=True)
+    (tmp_path / "stubs" / "pyspark" / "__init__.py").touch()
+    (tmp_path / "stubs" / "pyspark" / "sql.py").write_text("raise RuntimeError('JAVA_GATEWAY_EXITED')")
+    monkeypatch.syspath_prepend(str(tmp_path / "stubs"))
+    out = run("-m", "benchmarks.compare", "SparkFit", f"data={matrix}", "factors=8", "--repeat", 1)
+    assert [line.split()[:2] for line in out.splitlines()] == [["SparkFit", "implicit_core"]]
+
+
+def test_a_row_that_cannot_be_measured_does_not_end_the_suite(run, matrix, tmp_path):
+    code = """
+import sys
+from unittest import mock
+import benchmarks.__main__ as suite
+from benchmarks.compare import OURS, Case
+options = {"data": sys.argv[1], "factors": 8}
+cases = [Case("bad", "Fit", options | {"objective": "zzz"}), Case("good", "Recommend", options, {}, (OURS,), repeat=1)]
+sys.argv[1:] = ["--out", sys.argv[2]]
+with mock.patch.object(suite, "all_cases", lambda full, data: cases):
+    suite.main()
+"""
+    out = run("-c", code, matrix, tmp_path / "out")
+    assert "good" in out
+    assert "bad" not in out
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["reports"]) == 1
+
+
+def test_models_of_files_are_kept_apart_and_fitted_again_where_a_file_changes(run, tmp_path):
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from scipy import sparse
+from benchmarks.workloads import model_path
+def write(path, seed):
+    Path(path).parent.mkdir(exist_ok=True)
+    sparse.save_npz(path, sparse.random(30, 20, 0.2, format="csr", random_state=seed))
+def factors(path):
+    with np.load(model_path(path, 4)) as file:
+        return file["user_factors"]
+one, two = f"{sys.argv[1]}/one/same.npz", f"{sys.argv[1]}/two/same.npz"
+write(one, 0)
+write(two, 1)
+first = factors(one)
+assert np.array_equal(first, factors(one))
+assert not np.array_equal(first, factors(two))
+write(one, 2)
+assert not np.array_equal(first, factors(one))
+"""
+    run("-c", code, tmp_path)
 
 
 def test_a_task_runs_without_ours(run, matrix):
@@ -145,7 +222,8 @@ def test_the_script_of_implicit_keeps_its_flags(run, matrix, tmp_path):
 def test_the_time_to_the_loss_of_a_peer_has_a_curve_for_each_library(run, matrix):
     code = (
         "import sys, benchmarks.__main__ as suite; suite.BIG = sys.argv[1]; "
-        "print(*(f'{r.case.name}: {sorted(r.curves)}' for r in suite.losses(1)), sep='\\n')"
+        "cases = [case for case in suite.losses(True) if suite.compare.installed(case.libraries[1])]; "
+        "print(*(f'{case.name}: {sorted(suite.measure(case, 1).curves)}' for case in cases), sep='\\n')"
     )
     expected = ["time to loss: ['implicit', 'implicit_core']"]
     expected += ["time to irspack's loss: ['implicit_core', 'irspack']"] if IRSPACK else []
@@ -219,6 +297,12 @@ assert agree(ours, found([1, 9, 3, 4], [4, 3, 2, 1]))["equal ids"] == 2 / 3
 assert agree(ours, found([1, 2, 3, 4], [5, 4, 3, 2])) == {"equal ids": 1, "score difference": 0.25}
 tied = found([1, 2, 3, 4], [4, 3, 3, 1])
 assert agree(tied, found([1, 3, 2, 4], [4, 3, 3, 1])) == {"equal ids": 1, "score difference": 0}
+small = {name: np.vstack([array, array * (1 if name == "ids" else 1e-7)]) for name, array in ours.items()}
+other = {name: array.copy() for name, array in small.items()}
+other["ids"][1, 1] = 9
+assert agree(small, other)["equal ids"] == 5 / 6
+none = found([-1, -1], [-3e38, -3e38])
+assert agree(none, none) == {"equal ids": 1, "score difference": 0}
 """
     run("-c", code)
 

@@ -5,6 +5,7 @@
 #include "_span.h"
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 // How a stored value becomes (weight w, right-hand side b): with c = alpha * value in single precision,
 // CONFIDENCE (|c| - 1, max(c, 0)), for cells that count as 1 when nothing is stored, or OBSERVED (c, c).
@@ -243,8 +244,8 @@ template <class Set, class T> struct Search {
             return;
         }
         const T stored = (curvature[0] + curvature[1]) + (curvature[2] + curvature[3]);
-        const T whole = stored + dot<Set>(p, Ap, width);
-        const T length = std::isfinite(whole) ? rsold / whole : whole - whole; // NaN, not a step of 0, where it overflows
+        const T length = rsold / (stored + dot<Set>(p, Ap, width));
+        if (length == 0) z[0] = std::numeric_limits<T>::quiet_NaN(); // p . A p overflows, and x would stay as it was
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(z + j) + length * V::load(p + j)).store(z + j);
         if (pass == steps) return;
         for (std::ptrdiff_t j = 0; j < width; j += V::LANES) (V::load(r + j) - length * V::load(Ap + j)).store(r + j);

@@ -13,6 +13,7 @@ import threading
 import time
 
 import numpy as np
+import tqdm.auto  # noqa: F401 - or else by the first fit, where a signal can end in any error of an import
 from scipy import sparse
 
 from implicit_core.als import AlternatingLeastSquares

@@ -128,7 +128,7 @@ BUGS = [
     ("als_cg", "wrong stride of Y", "indices[k]) * STRIDE", "indices[k]) * (STRIDE + 1)"),
     ("als_cg", "wrong stride of X", "int64(u) * STRIDE", "int64(u) * WIDTH + 1"),
     ("als_cg", "half a mask", "ALL = 0xffffffffu", "ALL = 0x0000ffffu"),
-    ("als_cg", "a lane leaves early", "step < steps && !(rsold < stop)", "step < steps && !(rsold < stop) && lane != 31"),
+    ("als_cg", "a lane leaves early", "!(rsold < stop); ++step", "!(rsold < stop) && lane != 31; ++step"),
     (
         "als_cg",
         "a barrier of the block in a loop of warps",
